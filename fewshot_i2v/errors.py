@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _MAX_LISTED = 20
+_MAX_NEAREST, _MIN_BEGINNING = 3, 3
 _DISK_ERROR_NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS")
 _AWAY_ERROR_NAMES = (
     *("ESTALE", "ETIMEDOUT", "ENOTCONN", "ECONNRESET"),
@@ -106,7 +107,7 @@ class RecordWriteError(FewshotError):
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(
             f"{path}: cannot be written: {error.strerror or error} (errno {error.errno}). Finished "
-            "episodes are kept: once the cause is gone, the same command continues after them"
+            "episodes are saved: once the cause is gone, the same command continues after them"
         )
         self.path = path
 
@@ -181,10 +182,16 @@ class UnknownNameError(UsageError):
 def suggest_names(name: str, existing_names: Sequence[str]) -> str:
     """Suggest the most similar names, ignoring case; "" where none is similar.
 
+    Names that begin so come first, the shortest before the others.
+
     >>> suggest_names("aimm", ["aim", "frozen"])
     "did you mean 'aim'?"
     """
     by_folded_name = {candidate.casefold(): candidate for candidate in reversed(existing_names)}
-    matches = difflib.get_close_matches(name.casefold(), list(by_folded_name), n=3, cutoff=0.6)
+    folded = name.casefold()
+    longer = [key for key in by_folded_name if key.startswith(folded)]
+    begin_so = sorted(longer, key=len) if len(folded.lstrip("-")) >= _MIN_BEGINNING else []
+    similar = difflib.get_close_matches(folded, list(by_folded_name), n=_MAX_NEAREST, cutoff=0.6)
+    matches = list(dict.fromkeys([*begin_so, *similar]))[:_MAX_NEAREST]
     nearest = " or ".join(repr(by_folded_name[key]) for key in matches)
     return f"did you mean {nearest}?" if nearest else ""

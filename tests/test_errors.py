@@ -9,7 +9,7 @@ import re
 import pytest
 
 from fewshot_i2v import errors
-from fewshot_i2v.errors import FewshotError, UnknownNameError, VideoUnreadable
+from fewshot_i2v.errors import FewshotError, UnknownNameError, VideoUnreadable, suggest_names
 
 CLASSES = [
     cls
@@ -52,6 +52,13 @@ def test_unknown_name_offers_the_nearest_and_lists_what_exists() -> None:
 def test_unknown_name_far_from_all_makes_no_guess() -> None:
     assert "did you mean" not in str(UnknownNameError("head", "zzz", ["linear"]))
     assert "none exist" in str(UnknownNameError("head", "zzz", []))
+
+
+def test_names_that_begin_so_come_first() -> None:
+    names = ["motion-world", "motions", "notions"]
+    assert suggest_names("mot", names) == "did you mean 'motions' or 'motion-world'?"
+    assert suggest_names("motion", names).startswith("did you mean 'motions' or 'motion-world' or")
+    assert suggest_names("m", names) == ""
 
 
 def test_unknown_name_shows_at_most_twenty() -> None:

@@ -21,7 +21,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process.
 
     Args:
-        args: those after the program's name; None: from `sys.argv`.
+        args: those after the program's name; None: from `sys.argv`, for a program that does
+            nothing afterwards, see `fewshot_i2v.cli._end`.
 
     Raises:
         SystemExit: always, with a status as in `fewshot_i2v.errors`.
@@ -30,6 +31,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     from fewshot_i2v.cli._start import prepare_process
 
     prepare_process()
+    from fewshot_i2v.cli._end import QuickEnd
+
+    quick_end = QuickEnd() if args is None else None
     from fewshot_i2v.cli._root import cli
 
     try:
@@ -39,7 +43,10 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         from fewshot_i2v.utils.waiting_threads import end_process
 
         leave_garbage()
-        end_process(end.code if isinstance(end.code, int) else 0)
+        status = end.code if isinstance(end.code, int) else 0
+        end_process(status)
+        if quick_end is not None:
+            quick_end.status = status
         raise
     raise SystemExit(0)
 

@@ -70,7 +70,7 @@ engine_flags = join_options(
         "--shard",
         metavar="K/N|auto",
         help="Run shard K of N of the episodes; start one process for each K, on any machine with "
-        "the same --output. auto: the place of this job in a SLURM array.",
+        "the same --output. auto: the number of this job in a SLURM array.",
     ),
 )
 

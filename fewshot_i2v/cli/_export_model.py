@@ -12,6 +12,7 @@ import click
 from fewshot_i2v.cli._common import echo_json
 from fewshot_i2v.cli._help import flag, join_options
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.utils.sizes import format_size
 
 _FILE = click.Path(path_type=Path)
 _flag = partial(flag, heading="Of a MODEL")
@@ -62,7 +63,7 @@ def export_model(
         results["onnx"] = exported.to_dict()
         batches = ", ".join(map(str, BATCHES))
         lines.append(
-            f"{exported.path}: {exported.bytes / 1e6:.1f} MB, opset {exported.opset}"
+            f"{exported.path}: {format_size(exported.bytes)}, opset {exported.opset}"
             f"{', adapter merged' if exported.merged else ''}; with {batches} clips probabilities "
             f"are within {exported.difference:.1g} of PyTorch"
         )

@@ -15,6 +15,7 @@ import click
 from fewshot_i2v.cli._common import INTERRUPTED_STATUS
 from fewshot_i2v.cli._start import Terminated
 from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.utils.sizes import format_size
 from fewshot_i2v.utils.text_table import display_width, escape_name
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def write_segments(
         from fewshot_i2v.evaluation.timeline_page import write_timeline_page
 
         write_timeline_page(report, timelines, classifier.classes)
-        click.echo(f"{report}: {report.stat().st_size / 1e6:.2f} MB", err=True)
+        click.echo(f"{report}: {format_size(report.stat().st_size)}", err=True)
     return _FAILED_STATUS if failed else 0
 
 

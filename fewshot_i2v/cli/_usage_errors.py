@@ -42,7 +42,7 @@ def _message(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption):
         return _unknown_option(error)
     if isinstance(error, click.MissingParameter):
-        return f"{_param_name(error)}: missing{_expected_text(error.param)}"
+        return f"{_param_name(error)}: missing{_expected_text(error)}"
     if isinstance(error, click.BadParameter):
         return f"{_param_name(error)}: {_bad_value(error)}"
     if isinstance(error, click.BadOptionUsage):
@@ -61,8 +61,8 @@ def _usage(context: click.Context) -> str:
 
 
 def _unknown_option(error: click.NoSuchOption) -> str:
-    options = error.possibilities or []
-    if not options and error.ctx is not None:
+    options = error.possibilities or []  # click's own choice of the nearest
+    if error.ctx is not None:
         params = error.ctx.command.get_params(error.ctx)
         options = [name for param in params for name in (*param.opts, *param.secondary_opts)]
     return UnknownNameError("option", error.option_name, options).short_text
@@ -79,12 +79,16 @@ def _param_name(error: click.BadParameter) -> str:
     return str(error.param_hint or "argument").strip("'")
 
 
-def _expected_text(param: click.Parameter | None) -> str:
+def _expected_text(error: click.MissingParameter) -> str:
     """What was expected where a parameter is missing."""
+    param = error.param
     # of the class: a path has a name of its own, "file" or "directory"
-    if getattr(type(getattr(param, "type", None)), "name", "") != "run folder":
-        return ", and has no default"
-    return "; expected a run folder, the --output of an evaluation, such as runs/quickstart"
+    if getattr(type(getattr(param, "type", None)), "name", "") == "run folder":
+        return "; expected a run folder, the --output of an evaluation, such as runs/quickstart"
+    if isinstance(param, click.Option) and param.help:
+        what = param.help.partition(". ")[0].rstrip(".")
+        return f", and has no default; expected: {what[:1].lower()}{what[1:]}"
+    return "" if error.ctx is None else f"; expected {_usage(error.ctx)}"
 
 
 def _bad_value(error: click.BadParameter) -> str:

@@ -52,8 +52,8 @@ def command(
     """Compare the rows of RUN..., run folders or folders of run folders, episode by episode.
 
     Each row is compared with its baseline over the same episodes: difference with interval, p of a
-    sign-flip test, and p adjusted for the number of comparisons (Holm). Rows that were not asked
-    the same episodes are refused.
+    sign-flip test, and p adjusted for the number of comparisons (Holm). Rows of other
+    episodes are refused.
     """
     from fewshot_i2v.report.comparison.compare_runs import compare, find_baseline_folder
 

@@ -131,7 +131,7 @@ def _show_plan(ctx: click.Context, run: EvaluationConfig, *, as_json: bool, quie
     """Write what the command would do and what it would cost."""
     from fewshot_i2v.evaluation import evaluate
 
-    plan = evaluate.dry_run(run, progress=not quiet)
+    plan = evaluate.dry_run(run, progress=not quiet, one_thread=True)
     if as_json:
         echo_json(plan)
         return
@@ -152,10 +152,9 @@ def _header_lines(run: EvaluationConfig, source: str, explicit: Mapping[str, Any
     from fewshot_i2v.config.origins import find_setting_origins
 
     encoder = " ".join(filter(None, (run.encoder.name, run.encoder.pretrained)))
-    lines = wrap_notes(
-        [f"split {run.split}, encoder {encoder}; settings that are not the defaults:"]
-    )
     settings_by_origin = find_setting_origins(run, source, explicit)
+    end = "; settings that are not the defaults:" if settings_by_origin else ""
+    lines = wrap_notes([f"split {run.split}, encoder {encoder}{end}"])
     for origin, settings in settings_by_origin.items():
         # a setting stands on one line, unless it is longer than that
         texts = [f"{key} {value}" for key, value in settings.items()]

@@ -103,7 +103,7 @@ def command(
 ) -> None:
     """Write what was tuned or fitted in a form that other programs can use.
 
-    Of a RUN, the folder of one row: the adapter and the head of an episode. A run keeps
+    Of a RUN, the folder of one row: the adapter and the head of an episode. A run has
     predictions, not parameters. The episode is tuned again as it was, on the kind of device it
     was, and nothing is written unless its predictions are those recorded. Without merging the
     folder holds adapter.safetensors and adapter.json. Merged, it also holds

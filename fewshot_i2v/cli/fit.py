@@ -13,6 +13,7 @@ from fewshot_i2v.cli._flags import config_flags, read_overrides
 from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._model import check_output, source_of, source_options
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
+from fewshot_i2v.utils.sizes import format_size
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.fitting.forecast import FitForecast
@@ -95,7 +96,7 @@ def command(
     """Fit a model to CLIPS: one folder per class, a CSV (path, class), or a split.
 
     Several methods predict clips that were held out; the simplest of the best is fitted to all
-    clips. What this says is printed and kept in the model: the accuracy to expect with its
+    clips. What this says is printed and saved in the model: the accuracy to expect with its
     interval, how probable "none of these" is, which clips look mislabelled. Without --adapter only
     readouts of the frozen encoder are tried; --adapter auto tunes adapters too, which takes longer.
     """
@@ -120,7 +121,7 @@ def command(
         echo_json({"model": str(out), **result.description.model_dump(mode="json")})
     else:
         click.echo(render_fit(result))
-        click.echo(f"\n{out}: {out.stat().st_size / 1e6:.1f} MB; the encoder is not in it")
+        click.echo(f"\n{out}: {format_size(out.stat().st_size)}; the encoder is not in it")
     if not quiet:
         for note in result.tried.notes:
             click.echo(f"note: {note}", err=True)

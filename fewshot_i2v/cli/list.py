@@ -37,7 +37,7 @@ _OPTION_PREFIX = re.compile(r"^\S+ (\w+)=(?:\[[^\]]*\]|\S+): ")
 _END_OF_FACT = re.compile(r"\. |, and |; (?=use |give )|\n")
 _LEGEND = (
     "parameters: trained in each episode, without the head.",
-    "GMACs: 10^9 multiply-accumulates of the whole encoder for one frame (products, convolutions, "
+    "GMACs: 10^9 multiply-accumulates of the encoder for one frame (products, convolutions, "
     "attention).",
     "merged to: parameters and GMACs after folding into the frozen weights.",
     "order: whether the order of frames can matter; embedding: through that alone.",

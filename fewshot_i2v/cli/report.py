@@ -10,6 +10,7 @@ import click
 from fewshot_i2v.cli._common import runs_argument
 from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
+from fewshot_i2v.utils.sizes import format_size
 from fewshot_i2v.utils.text_table import wrap_notes
 
 _FOLDER_PATH = click.Path(path_type=Path)
@@ -48,8 +49,8 @@ def command(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
 
     The page holds everything it shows, so that it can be sent to others: the answer in words, the
     tables, figures, classes, the hardest and easiest episodes with their frames, and how to run it
-    again. Rows that were asked the same episodes share a table, whichever folder they are in. Of
-    runs that differ in --frame-order alone, given together, it says what rows lose.
+    again. Rows of the same episodes share a table, whichever folder they are in. Of several runs
+    that differ in --frame-order alone it says what rows lose.
 
     Frames come from the clips that the run had decoded; nothing is decoded. The other kinds of file
     hold the tables alone.
@@ -59,7 +60,7 @@ def command(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
 
     replaced = "; the file that was there is replaced" if out.exists() else ""
     sections = write_report(*runs, out=out, **options)
-    click.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB{replaced}")
+    click.echo(f"{out}: {format_size(out.stat().st_size)}{replaced}")
     for section in sections:
         lines = [f"{section.title}:"] if len(sections) > 1 else []
         click.echo("\n" + "\n".join(wrap_notes([*lines, *section_recommendation(section)])))

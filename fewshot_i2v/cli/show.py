@@ -47,7 +47,7 @@ _Row = TypeVar("_Row")
     is_flag=True,
     help="What the accuracies say of other clips, groups of clips, classes and training seeds.",
 )
-@click.option("--split", help="With --intervals: the split, where the run's is not to be found.")
+@click.option("--split", help="With --intervals: the split, if the run's is not where it was.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: one object per table.")
 def command(
     run: Path,
@@ -61,8 +61,8 @@ def command(
 ) -> None:
     """Show the table of RUN, a run folder or a folder of run folders.
 
-    Rows of one evaluation that were asked the same episodes of the same encoder share a table. It
-    fits 80 columns; below it stands what the rows decide.
+    Rows of one evaluation that have the same episodes and the same encoder share a table. It fits
+    80 columns; below it stands what the rows decide.
     """
     further_columns = parse_columns(columns)
     if intervals and matrix:
@@ -190,8 +190,8 @@ def _find_clip_groups(row: RowSummary, split: str | None) -> ClipGroups | None:
         if split is not None:
             raise
         click.echo(
-            "note: the split of the run is not to be found, so groups of clips are not looked at; "
-            "give it with --split",
+            "note: the split of the run is not where it was, so groups of clips are not looked at; "
+            "name it with --split",
             err=True,
         )
         return None

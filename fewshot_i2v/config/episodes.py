@@ -110,7 +110,7 @@ class EpisodeConfig(CommonConfig):
     )
     until: Annotated[float | None, Field(gt=0, lt=50)] = Field(
         default=None,
-        description="In place of `episodes`: draw until the 95 % interval of every row is at most "
+        description="Instead of `episodes`: draw until the 95 % interval of every row is at most "
         "± this many points.",
     )
     max_episodes: PositiveCount = Field(

@@ -154,7 +154,7 @@ def _read_source(
     `model` says which keys of a file are paths, relative to it.
     """
     if isinstance(source, Mapping):
-        origin = "the given mapping"
+        origin = "the mapping"
         return _drop_empty_sections(_expand_short_forms(source, origin)), origin
     command = "train" if model is TrainingConfig else "evaluate"
     path = _find_config_file(source, command)
@@ -247,7 +247,7 @@ def nest_overrides(overrides: Mapping[str, Any]) -> PlainConfig:
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                raise ConfigError(f"override {key!r}: {parent!r} is given as a single value too")
+                raise ConfigError(f"override {key!r}: {parent!r} has a single value too")
         if isinstance(value, Mapping) and isinstance(section.get(leaf), Mapping):
             value = {**section[leaf], **value}
         section[leaf] = dict(value) if isinstance(value, Mapping) else value

@@ -68,7 +68,7 @@ def _spec_from_text(text: str) -> dict[str, Any]:
         if not (equals and key and value.strip()):
             raise ValueError("expected NAME or NAME:key=value,key=value, as in st-adapter:width=64")
         if key in options:
-            raise ValueError(f"the option {key!r} is given twice")
+            raise ValueError(f"the option {key!r} has two values")
         try:
             options[key] = parse_value(value.strip(), f"{name}: {key}")
         except UsageError as error:

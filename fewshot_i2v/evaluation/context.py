@@ -239,8 +239,8 @@ def take_episodes(source: EpisodeSource, count: int | str) -> list[Episode]:
         )
     if isinstance(count, int) and source.count is not None and count > source.count:
         raise EpisodeError(
-            f"episodes: {count} are asked for, and there are {source.count}; give at most "
-            "that many, or all"
+            f"episodes: got {count}, and there are {source.count}; expected at most that many, "
+            "or all"
         )
     n_episodes = count if isinstance(count, int) else source.count or 0
     return [source[i] for i in range(n_episodes)]

@@ -272,12 +272,15 @@ def _run_row(
         return execution.summarise()
 
 
-def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, Any]:
+def dry_run(
+    config: EvaluationConfig, *, progress: bool = False, one_thread: bool = False
+) -> dict[str, Any]:
     """Reports what `run` would do, without decoding a clip or writing a file.
 
     Args:
         config: what to evaluate.
         progress: whether to show a progress bar on standard error while the rows are measured.
+        one_thread: measure small encoders with one thread, see `TimeEstimator`.
 
     Returns:
         `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, those
@@ -294,7 +297,7 @@ def dry_run(config: EvaluationConfig, *, progress: bool = False) -> dict[str, An
     if context.split.generator is None:
         missing = sorted(n for n in clips if not (has_root and context.clip_path(n).exists()))
     runners = build_row_runners(context)
-    estimator = TimeEstimator()
+    estimator = TimeEstimator(one_thread=one_thread)
     rows = []
     with stage(progress, "estimate", len(runners), "rows") as advance:
         for runner, work in zip(runners, count_work(runners), strict=True):

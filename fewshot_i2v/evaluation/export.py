@@ -98,7 +98,7 @@ class _RecordedRow:
         if order != "natural":
             raise UsageError(
                 f"{folder}: its frames were {order} (frame_order), which an exported classifier "
-                "does not do with the clips it is given; export a row of frames in their natural "
+                "does not do with its clips; export a row of frames in their natural "
                 "order"
             )
         return row

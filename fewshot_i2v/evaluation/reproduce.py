@@ -53,7 +53,7 @@ def reproduction_recipes(
                 "give all of them, for rows of one adapter were tuned in several ways."
             )
         if config.get("sampling") == "disjoint" and "partitions" not in rows[0]:
-            remarks.append("How many partitions were asked for (--partitions) is not recorded.")
+            remarks.append("The number of partitions (--partitions) is not recorded.")
         command = f"fewshot-i2v evaluate {file} --output runs/again{suffix}"
         recipes.append(ReproductionRecipe(folder, dump_yaml(config), command, tuple(remarks)))
     return tuple(recipes)
@@ -266,7 +266,7 @@ def _check_config(config: Plain, headers: Sequence[Header], file: str) -> str:
             + "."
         )
     if n_extra:
-        return f"It gives these rows and {n_extra} more, which were not run or not given."
+        return f"It gives these rows and {n_extra} more, not run or not in this report."
     return f"Save the configuration below as {file}. It gives exactly these rows."
 
 

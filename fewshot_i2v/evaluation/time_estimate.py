@@ -8,6 +8,7 @@ that it is counted to encode, and its memory is what the trial kept for each cli
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ from fewshot_i2v.utils.timing import LONG_SECONDS, best_seconds
 # Tokens times width of the largest trial: a small part of a batch on the CPU, where time grows with
 # the clips; a full batch on a GPU, where a few clips take as long as many.
 _TRIAL_ELEMENTS = {"cpu": 105_000, "cuda": 30_000 * 768}
-_MAX_TRIAL_EPISODES = 8
+_MAX_TRIAL_EPISODES = 4
 _MIB = 2**20
 # Bytes of a trained value: itself, its gradient and AdamW's two moments, in float32.
 _TRAINED_BYTES = 16
@@ -99,8 +100,18 @@ class _HeadTrial(NamedTuple):
 
 @dataclass
 class TimeEstimator:
-    """Estimates rows of one evaluation; rows with equal methods share their trials."""
+    """Estimates rows of one evaluation; rows with equal methods share their trials.
 
+    Attributes:
+        one_thread: whether encoders of which a trial has several clips are measured with one thread
+            of the CPU, and once with all, whose share of that time then counts for all trials.
+            In such small products several threads mostly wait for each other, which takes processor
+            time. Afterwards torch has all threads again, but MKL no longer chooses to use fewer of
+            them; so this is for programs that end then.
+    """
+
+    one_thread: bool = False
+    _share: float | None = None
     _forwards: dict[Hashable, _ForwardTrial] = field(default_factory=dict)
     _steps: dict[Hashable, _StepTrial] = field(default_factory=dict)
     _prefixes: dict[Hashable, TimeLine] = field(default_factory=dict)
@@ -109,19 +120,21 @@ class TimeEstimator:
 
     def estimate(self, runner: RowRunner, work: RowWork) -> dict[str, Any]:
         """Returns the estimated cost of a row, in plain types."""
-        trial, prefix = self._forward_trial(runner), self._prefix_line(runner)
-        step_trial = self._step_trial(runner, trial)
+        with one_thread(self._measures_one_thread(runner)):
+            trial, prefix = self._forward_trial(runner), self._prefix_line(runner)
+            step_trial = self._step_trial(runner, trial)
         head = self._head_trial(runner, trial)
+        share = self._share_of_threads(runner, trial, prefix)
         parallel = min(runner.parallel_episodes, work.episodes)
         first = work.first_clips * prefix.per_clip
         if runner.is_static:
             first += work.first_clips * trial.seconds.per_clip * (runner.start is not None)
-            per_episode = head.predict
+            encoding = 0.0
         else:
             step_clips = parallel * work.step_clips
-            step = step_trial.seconds.seconds(step_clips) / parallel + head.step
-            forward = trial.seconds.seconds(parallel * work.predicted_clips) / parallel
-            per_episode = work.steps * step + forward + head.predict
+            encoding = work.steps * step_trial.seconds.seconds(step_clips) / parallel
+            encoding += trial.seconds.seconds(parallel * work.predicted_clips) / parallel
+        per_episode = share * encoding + work.steps * head.step + head.predict
         row = runner.row
         return {
             "row": row.slug,
@@ -137,7 +150,7 @@ class TimeEstimator:
             **({"remark": "; ".join(runner.notes)} if runner.notes else {}),
             "parameters": runner.parameters,
             "seconds_per_episode": round(per_episode, 4),
-            "seconds": round(per_episode * work.episodes + first, 1),
+            "seconds": round(per_episode * work.episodes + share * first, 1),
             "memory_mb": round(self._memory_mb(runner, work, step_trial, parallel)),
         }
 
@@ -145,19 +158,33 @@ class TimeEstimator:
         """Returns how many trials of each kind were measured."""
         return {"adapters": len(self._forwards), "heads": len(self._heads)}
 
+    def _measures_one_thread(self, runner: RowRunner) -> bool:
+        on_cpu = runner.context.encoder.tower.device.type == "cpu"
+        return (
+            self.one_thread and on_cpu and torch.get_num_threads() > 1 and _trial_clips(runner) > 1
+        )
+
+    def _share_of_threads(self, runner: RowRunner, trial: _ForwardTrial, prefix: TimeLine) -> float:
+        """Time of all threads as a share of that of one, by the frozen encoder of the first row."""
+        if not self._measures_one_thread(runner):
+            return 1.0
+        if self._share is None:
+            n_clips, device = _trial_clips(runner), runner.context.encoder.tower.device
+            passes = (
+                _prefix_pass(runner, trial.encoder),
+                _forward_pass(trial.encoder, trial.prefix, _grid_sizes(runner)),
+            )
+            together = sum(_best_seconds(run, n_clips, device) for run in passes)
+            self._share = together / (prefix.seconds(n_clips) + trial.seconds.seconds(n_clips))
+        return self._share
+
     def _prefix_line(self, runner: RowRunner) -> TimeLine:
         """Time of what is encoded once per clip, below the first trained block."""
         tower = runner.context.encoder.tower
         key = runner.sizes.prefix_spec.cache_key(tower), runner.sizes.frozen_spec
         if key not in self._prefixes:
-            encoder, grids = runner.build_encoder([0]), _grid_sizes(runner)
-            frames, n_clips = runner.row.video.frames, _trial_clips(runner)
-
-            def _run(n: int) -> ClipTokens:
-                pixels = tower.normalize(_noise_clips(tower, n, frames))
-                return _cached_tokens(encoder, pixels, grids)
-
-            self._prefixes[key] = _fit_line(_run, n_clips, tower.device)
+            encode = _prefix_pass(runner, runner.build_encoder([0]))
+            self._prefixes[key] = _fit_line(encode, _trial_clips(runner), tower.device)
         return self._prefixes[key]
 
     def _forward_trial(self, runner: RowRunner) -> _ForwardTrial:
@@ -210,6 +237,43 @@ class TimeEstimator:
         return self._peak_mb
 
 
+@contextmanager
+def one_thread(active: bool) -> Iterator[None]:
+    """Within it, torch computes with one thread of the CPU, if it is active."""
+    before = torch.get_num_threads()
+    if active:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if active:
+            torch.set_num_threads(before)
+
+
+def _prefix_pass(runner: RowRunner, encoder: AdaptedEncoder) -> Callable[[int], ClipTokens]:
+    """Returns a function that makes what is cached of clips of noise, (n, ...)."""
+    tower, frames, grids = encoder.tower, runner.row.video.frames, _grid_sizes(runner)
+
+    def _encode(n: int) -> ClipTokens:
+        pixels = tower.normalize(_noise_clips(tower, n, frames))
+        return _cached_tokens(encoder, pixels, grids)
+
+    return _encode
+
+
+def _forward_pass(
+    encoder: AdaptedEncoder, prefix: ClipTokens, grids: GridSizes
+) -> Callable[[int], Features]:
+    """Returns a function that makes the features of the first clips of a prefix, (1, n, ...)."""
+
+    @torch.inference_mode()
+    def _forward(n: int) -> Features:
+        features: Features = encoder(select_clips(prefix, slice(n)), grid_sizes=grids)
+        return features
+
+    return _forward
+
+
 def _grid_sizes(runner: RowRunner) -> GridSizes:
     """Cells on a side of each grid of patch tokens that the row's head reads."""
     return tuple(sorted({readout.grid_size for readout in runner.sizes.readouts} - {0}))
@@ -252,12 +316,15 @@ def _fit_line(run: Callable[[int], object], n_clips: int, device: torch.device) 
     few_seconds = _best_seconds(run, few, device)
     if few == n_clips or few_seconds > LONG_SECONDS:
         return TimeLine(0.0, few_seconds / few)
-    seconds = _best_seconds(run, n_clips, device)
+    # the few have warmed it up
+    seconds = _best_seconds(run, n_clips, device, calls=1)
     per_clip = max(0.0, seconds - few_seconds) / (n_clips - few)
     return TimeLine(max(0.0, seconds - per_clip * n_clips), per_clip)
 
 
-def _best_seconds(run: Callable[[int], object], n_clips: int, device: torch.device) -> float:
+def _best_seconds(
+    run: Callable[[int], object], n_clips: int, device: torch.device, calls: int = 2
+) -> float:
     """Seconds of a function of a number of clips, with the time the device takes."""
 
     def _run_and_wait() -> None:
@@ -265,7 +332,7 @@ def _best_seconds(run: Callable[[int], object], n_clips: int, device: torch.devi
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    return best_seconds(_run_and_wait)
+    return best_seconds(_run_and_wait, calls)
 
 
 @torch.no_grad()
@@ -291,10 +358,10 @@ def _time_forward(runner: RowRunner) -> _ForwardTrial:
     pixels = tower.normalize(_noise_clips(tower, n_clips, frames))
     prefix = _cached_tokens(encoder, pixels.unsqueeze(0), grids)
     features: dict[int, Features] = {}
+    forward = _forward_pass(encoder, prefix, grids)
 
-    @torch.inference_mode()
     def _forward(n: int) -> None:
-        features[n] = encoder(select_clips(prefix, slice(n)), grid_sizes=grids)
+        features[n] = forward(n)
 
     seconds = _fit_line(_forward, n_clips, tower.device)
     return _ForwardTrial(encoder, prefix, n_clips, seconds, features[max(features)])

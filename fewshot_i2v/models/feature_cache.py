@@ -42,7 +42,7 @@ class FeatureCache:
                     encoded = self._encode(name)
                 self._store(name, encoded, requested)
         if self._storage is None:
-            raise ValueError("no clip was asked for")
+            raise ValueError("expected at least one clip")
         index = torch.tensor([[self._slots[name] for name in row] for row in clips])
         return self._storage[send(index, self._storage.device)]
 

@@ -250,7 +250,7 @@ def _check_identity(path: Path, stored: Mapping[str, Any], requested: Mapping[st
         raise RecordError(
             f"{path}: the folder holds another run:\n  "
             + "\n  ".join(differing)
-            + "\nChoose another --output for the new run, or ask for what is in the folder"
+            + "\nChoose another --output for the new run, or use the settings of the folder"
             + advice
         )
 
@@ -288,7 +288,9 @@ def check_clip_digests(path: Path, recorded: Mapping[str, str], digests: Mapping
     if changed:
         raise RecordError(
             f"{path}: these clips are not what they were when the run began: "
-            f"{join_names(changed, 5)}. Put the former files back, or choose another --output"
+            f"{join_names(changed, 5)}. Put the former files back, or evaluate "
+            "the new ones with another --output: a run has one file of each clip, also where "
+            "--retry-failed runs episodes again"
         )
 
 
@@ -315,7 +317,7 @@ def differences(stored: object, requested: object, key: str = "") -> Iterator[st
                 stored.get(name, _ABSENT), requested.get(name, _ABSENT), nested_key
             )
     elif stored != requested or isinstance(stored, bool) != isinstance(requested, bool):
-        yield f"{key}: {_short_json(stored)} in the folder, {_short_json(requested)} asked for"
+        yield f"{key}: {_short_json(stored)} in the folder, {_short_json(requested)} requested"
 
 
 def _short_json(value: object) -> str:

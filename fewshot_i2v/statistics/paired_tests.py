@@ -336,7 +336,7 @@ def _sort_by_clip(
     if (counts > 1).any():
         repeated_clip = distinct[counts > 1][0]
         raise UsageError(
-            f"method {name}: clip {repeated_clip} is asked {counts.max()} times; McNemar's test "
+            f"method {name}: clip {repeated_clip} is there {counts.max()} times; McNemar's test "
             "needs each clip once. Compare by episodes instead"
         )
     return distinct, answers[first_index]

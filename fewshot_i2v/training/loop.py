@@ -276,7 +276,7 @@ class TrainingLoop:
     def _training_error(self, problem: str) -> TuningError:
         hint, best = "no state was saved before it", self.progress.best_accuracy
         if self._saved_step:
-            hint = f"the state after step {self._saved_step} is kept in {self.output}"
+            hint = f"the state after step {self._saved_step} is saved in {self.output}"
             source = "it"
             if best is not None:
                 step = self.progress.best_step

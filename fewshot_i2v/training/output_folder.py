@@ -40,8 +40,8 @@ def load_finished(output: Path, identity: Mapping[str, Any]) -> CheckpointMetada
     Raises:
         CheckpointError: when the folder holds another training, a damaged one, or something else.
     """
+    check_output(output)
     if not (output / METADATA_FILE).exists():
-        _refuse_foreign_folder(output)
         return None
     info = read_metadata(output)
     if not isinstance(info.about.get(START_KEY), dict):
@@ -73,12 +73,25 @@ def load_finished(output: Path, identity: Mapping[str, Any]) -> CheckpointMetada
     return info
 
 
+def check_output(output: Path) -> None:
+    """Checks that a training can be written to, or is in, the folder; leaves it as it is.
+
+    Raises:
+        CheckpointError: for a file, and for a folder that holds files but no training.
+    """
+    for path in (output, *output.parents):
+        if path.is_file():
+            raise CheckpointError(
+                f"--output {output}: {path} is a file; expected a folder, which may be new"
+            )
+    if not (output / METADATA_FILE).exists():
+        _refuse_foreign_folder(output)
+
+
 def _refuse_foreign_folder(output: Path) -> None:
-    """Raises for a folder that holds files but no training; leaves it as it is."""
+    """Raises for a folder that holds files but no training."""
     if not output.exists():
         return
-    if output.is_file():
-        raise CheckpointError(f"{output}: is a file; give the --output of a training, a folder")
     state_folder = output / STATE_FOLDER
     if not state_folder.is_dir():
         entries = list(output.iterdir())

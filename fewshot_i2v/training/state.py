@@ -276,7 +276,7 @@ def check_same_training(
         raise CheckpointError(
             f"{folder}: another training is in this folder:\n  "
             + "\n  ".join(differing)
-            + "\ngive another --output, or ask for what is in the folder"
+            + "\ngive another --output, or use the settings of the folder"
             + precision_advice(stored, differing)
         )
 

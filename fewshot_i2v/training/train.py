@@ -36,6 +36,7 @@ from fewshot_i2v.training.objective import MicroBatch, Objective, build_training
 from fewshot_i2v.training.output_folder import (
     START_KEY,
     check_metadata_size,
+    check_output,
     clear_state_folder,
     load_finished,
     lock_output,
@@ -267,6 +268,7 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
         from short trials with a few clips of noise; reading and augmenting clips, and validations,
         come on top.
     """
+    check_output(config.output_folder)
     setup = _TrainingSetup.of(config)
     validation_clips = [] if setup.validation is None else setup.validation.clips
     seconds, memory = _measure_micro_batch(setup)

@@ -73,7 +73,7 @@ def resolve_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"device {name!r} was asked for, and PyTorch {torch.__version__} sees "
+            f"device {name!r}: PyTorch {torch.__version__} sees "
             f"{torch.cuda.device_count()} CUDA devices; give --device cpu or auto"
         )
     return device

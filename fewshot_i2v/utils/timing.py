@@ -10,16 +10,17 @@ LONG_SECONDS = 0.5
 """A call that takes longer is measured once."""
 
 
-def best_seconds(run: Callable[[], object]) -> float:
+def best_seconds(run: Callable[[], object], calls: int = 2) -> float:
     """Measures a call twice and returns the shorter time in seconds: the first call warms up.
 
     A call that takes longer than half a second is not repeated.
 
     Args:
         run: returns when all is computed, also on a GPU.
+        calls: how often it is measured, at least once.
     """
     seconds: list[float] = []
-    while len(seconds) < 2 and (not seconds or seconds[0] < LONG_SECONDS):
+    while len(seconds) < calls and (not seconds or seconds[0] < LONG_SECONDS):
         start = perf_counter()
         run()
         seconds.append(perf_counter() - start)

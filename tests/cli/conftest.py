@@ -48,7 +48,9 @@ class FakeEvaluation(ModuleType):
         )
         return EvaluationResult((row,), Path("runs/x"), 5, "motions", "demo")
 
-    def dry_run(self, config: EvaluationConfig, *, progress: bool) -> dict[str, Any]:
+    def dry_run(
+        self, config: EvaluationConfig, *, progress: bool, one_thread: bool
+    ) -> dict[str, Any]:
         self.config = config
         row = {"adapter": "frozen", "start": "fresh", "head": "linear", "shot": 1}
         row |= {"episodes": 4, "clips": 3, "seconds": 130.0, "memory_mb": 1200, "remark": "slow"}

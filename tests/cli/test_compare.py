@@ -179,13 +179,15 @@ def test_shots_are_not_mixed(invoke: Invoke, tmp_path: Path) -> None:
     five_shots = ("compare", str(tmp_path), "--baseline", str(tmp_path / "frozen-linear-5shot"))
     assert "Not compared: 2 rows that no other row has the head" in invoke(*five_shots).stdout
     full = " ".join(invoke(*five_shots, "--notes").stdout.split())
-    assert "Not compared, for no other row has their head and shot" in full
+    assert "Not compared, for no other row has their head, shot" in full
 
 
 def test_other_episodes_are_refused_and_the_key_is_named(invoke: Invoke, runs: Path) -> None:
     (other,) = write(runs.parent / "other", "aim", BETTER, seed=3, clips="z")
     said = refused(invoke, runs / "frozen-linear-1shot", other)
-    assert f"{other} and {runs / 'frozen-linear-1shot'} were not asked the same" in said
+    assert (
+        f"{other} and {runs / 'frozen-linear-1shot'} cannot be compared, for these differ" in said
+    )
     assert "seed: 3 and 0" in said
     assert "episodes: 7 of 7 differ; the first in query" in said
     (frames,) = write(runs.parent / "frames", "aim", BETTER, video={"frames": 4})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -119,3 +120,55 @@ def test_every_huge_number_and_nul_in_a_configuration_is_named(tmp_path: Path) -
         load_config({f"key{i}": 1 for i in range(16_000)})
     assert "16" in str(found.value)
     assert len(str(found.value)) < 20_000
+
+
+# exit functions are run from the last one to the first
+TAKEN_DOWN = "import atexit, os, sys\natexit.register(os.write, 1, b'taken down')\n"
+QUICK_END = """
+from fewshot_i2v.cli._end import QuickEnd
+end = QuickEnd()
+atexit.register(print, "exit function", end="")
+"""
+
+
+def ended_with(program: str) -> tuple[int, str]:
+    """Status and output of a program."""
+    program = TAKEN_DOWN + program
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=buffered
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_end_comes_after_exit_functions_and_writes_what_is_buffered() -> None:
+    program = QUICK_END + "print('printed, ', end='')\nend.status = 7\n"
+    assert ended_with(program) == (7, "printed, exit function")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        QUICK_END,
+        # it writes its result in an exit function of before
+        QUICK_END + "end.status = 7\nsys.settrace(lambda *_: None)\n",
+        QUICK_END + "end.status = 7\natexit.register(sys.stderr.close)\n",
+    ],
+)
+def test_without_a_status_when_traced_or_with_a_closed_stream_it_is_as_usual(program: str) -> None:
+    status, output = ended_with(program)
+    assert (status, "exit function" in output, "taken down" in output) == (0, True, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [(["--version"], 0, "version"), (["show", "/no/run"], 2, "/no/run"), (["no"], 2, "error: ")],
+)
+def test_a_program_is_not_taken_down_and_main_with_arguments_is(
+    arguments: list[str], status: int, said: str
+) -> None:
+    program = f"sys.argv = ['fewshot-i2v', *{arguments}]\nfrom fewshot_i2v.cli import main\n"
+    for call, taken_down in (("main()", False), ("main(sys.argv[1:])", True)):
+        ended_status, output = ended_with(program + call)
+        assert (ended_status, said in output) == (status, True)
+        assert ("taken down" in output) == taken_down

@@ -56,12 +56,26 @@ def test_a_clean_split(
     assert lines[2] == "1 video files are no clip of the split: other/z.mp4"
     assert lines[3] == "all 4 clips are there, differ, can be read and have 8+ frames"
     assert "read 4 of 4 clips, 100 %" in done.stderr
-    assert done.stderr.splitlines()[-1] == (
-        f"next: fewshot-i2v evaluate --split {arguments[0]} --root {arguments[2]}"
-    )
+    assert done.stderr.splitlines()[-1] == "note: novel has one class; episodes need two or more"
     again = invoke("episodes", "check", *arguments)
     assert "4 files, 4 of them in an earlier check" in again.stdout
     assert "read: " not in again.stderr
+
+
+def test_the_next_command_has_what_the_split_needs(
+    invoke: Invoke, arguments: list[str], tmp_path: Path
+) -> None:
+    split, next_lines = "name: moves\nfind: name\nsubsets: {novel: {wave: [a, b], run: [%s]}}", []
+    for clips in ("z", "run/a, run/b"):
+        text = split.replace("a, b", "wave/a, wave/b") % clips
+        (tmp_path / "moves.yaml").write_text(text)
+        done = invoke("episodes", "check", *arguments)
+        next_lines.append(done.stderr.splitlines()[-1])
+    evaluation = f"next: fewshot-i2v evaluate --split {arguments[0]} --root {arguments[2]}"
+    assert next_lines == [
+        "note: class 'run' has one clip; episodes need one for support, one for query",
+        f"{evaluation} --way 2 --query 1",
+    ]
 
 
 def test_problems_in_a_table_and_one_by_one(

@@ -120,6 +120,8 @@ def test_on_clips_of_one_s_own_the_defaults_hold_and_flags_are_told(
     assert "quickstart" not in result.stderr
     assert "  flags: video.crop 0.5\n" in result.stderr
     assert "adapter frozen alone" in result.stderr
+    without = invoke("evaluate", "--split", "mine.yaml").stderr
+    assert without.startswith("split mine.yaml, encoder demo\nadapter frozen alone")
 
 
 def test_flags_win_over_the_file(

@@ -43,7 +43,7 @@ def test_onnx_says_size_opset_and_difference(
     result = _run("export", model, "--onnx", out, "--force", "--pretrained", "there.pt")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == (
-        f"{out}: 12.3 MB, opset 20, adapter merged; with 1, 3, 8 clips probabilities are within "
+        f"{out}: 12 MB, opset 20, adapter merged; with 1, 3, 8 clips probabilities are within "
         "3e-07 of PyTorch\n"
     )
     assert calls == [(model, out, "there.pt", True)]

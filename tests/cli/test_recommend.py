@@ -28,6 +28,18 @@ def test_it_recommends_and_says_what_to_do_next(invoke: Invoke, runs: Path) -> N
     assert f" fewshot-i2v report {runs} --out report.html\n" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["recommend", "report"])
+def test_a_run_in_progress_is_incomplete(invoke: Invoke, tmp_path: Path, command: str) -> None:
+    write(tmp_path, "aim", [1.0, 1.0, 0.75] * 3, planned=12)
+    write(tmp_path, "frozen", [0.5, 0.75, 0.25] * 3, planned=9)
+    out = ["--out", str(tmp_path / "t.md")] if command == "report" else []
+    said = " ".join(invoke(command, str(tmp_path), *out).stdout.split())
+    note = "INCOMPLETE: 3 episodes are missing; the command of the run continues it."
+    assert f"{note} Use aim" in said
+    write(tmp_path / "done", "frozen", [0.5, 0.75, 0.25] * 3, planned=9)
+    assert "INCOMPLETE" not in invoke("recommend", str(tmp_path / "done")).stdout
+
+
 def test_json_has_the_same(invoke: Invoke, runs: Path) -> None:
     (table,) = json.loads(invoke("recommend", str(runs), "--json").stdout)
     (answer,) = table["recommendations"]

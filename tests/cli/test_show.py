@@ -44,6 +44,7 @@ def write(
     begin: str = "fresh",
     steps: int = 20,
     parameters: int = 325,
+    planned: int = 0,
     **marks: object,
 ) -> None:
     config = load_config(
@@ -62,7 +63,7 @@ def write(
         "encoder": {"digest": "e"},
         "device": "cpu",
     }
-    about = {"parameters": parameters, "marks": marks}
+    about = {"parameters": parameters, "marks": marks, "planned": planned}
     with RunFolder.open(output / row.slug, about, identity=identity) as folder:
         folder.append([record(i, accuracy) for i, accuracy in enumerate(accuracies)])
 
@@ -209,7 +210,7 @@ def test_intervals_for_other_clips_classes_and_seeds(invoke: Invoke, tmp_path: P
     assert ["frozen", "1", "58.33"] in [line[:3] for line in lines]
     assert ["aim", "1", "83.33"] in [line[:3] for line in lines]
     assert ["aim", "1", "+25.00"] in [line[:3] for line in lines], "episodes 0 and 1 are common"
-    assert "groups of clips are not looked at; give it with --split" in done.stderr
+    assert "groups of clips are not looked at; name it with --split" in done.stderr
     assert "Warning" not in done.stderr
     assert "'a/1' is in every episode of its class" in " ".join(done.stdout.split())
     (table,) = json.loads(invoke("show", str(tmp_path), "--intervals", "--json").stdout)

@@ -29,6 +29,7 @@ SEE_EVALUATE = "See `fewshot-i2v evaluate --help`"
             f"--mean: got '1,2'; expected one number, or three with commas between. {SEE_EVALUATE}",
         ),
         ("evaluate --way", "--way: requires an argument"),
+        ("evaluate --retry", "unknown option '--retry'; did you mean '--retry-failed' or"),
         ("evaluate a b", f"unexpected 'b'; expected [CONFIG] and flags. {SEE_EVALUATE}"),
         ("init a.yaml b c", "unexpected 'b c'; expected FILE and flags. See `fewshot-i2v init"),
         ("doctor x", "unexpected 'x'; expected flags alone. See `fewshot-i2v doctor"),
@@ -43,15 +44,16 @@ SEE_EVALUATE = "See `fewshot-i2v evaluate --help`"
         ),
         (
             "fit CLIPS",
-            "--out: missing, and has no default. See `fewshot-i2v fit --help`",
+            "--out: missing, and has no default; expected: file of the model, .safetensors. "
+            "See `fewshot-i2v fit --help`",
         ),
         (
             "export . --episode 0",
-            "--out: missing, and has no default. See `fewshot-i2v export --help`",
+            "--out: missing, and has no default; expected: ",
         ),
         (
             "episodes freeze motions",
-            "OUT: missing, and has no default. See `fewshot-i2v episodes freeze --help`",
+            "OUT: missing; expected SPLIT OUT and flags. See `fewshot-i2v episodes freeze --help`",
         ),
         (
             "compare",

@@ -269,7 +269,7 @@ def test_names_and_flags_are_not_made_relative_to_the_file(tmp_path: Path) -> No
         ("encoder.std", [1.0, 1.0, 0.0], "greater than 0"),
         ("encoder.image_size", 0, "greater than 0"),
         ("adapter", "frozen:width", "NAME:key=value"),
-        ("adapter", "frozen:width=1,width=2", "given twice"),
+        ("adapter", "frozen:width=1,width=2", "has two values"),
         ("adapter", ["frozen", "frozen"], "'frozen' is listed twice"),
         ("adapter", {"width": 3}, "adapter[0].name: missing"),
         ("recipes", {"frozen": {"lr": -1.0}}, "greater than 0"),
@@ -344,7 +344,7 @@ def test_unknown_adapters_and_heads_are_refused_when_the_file_is_read() -> None:
 
 
 def test_a_key_cannot_be_a_value_and_a_section() -> None:
-    with pytest.raises(ConfigError, match="'tuning' is given as a single value too"):
+    with pytest.raises(ConfigError, match="'tuning' has a single value too"):
         load_config(BASE, {"tuning": 1, "tuning.lr": 2.0})
 
 

@@ -17,7 +17,7 @@ BASE = {"split": "motions", "adapter": "frozen"}
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("adapter", "lora:rank=4,rank=8", "override); the option 'rank' is given twice"),
+        ("adapter", "lora:rank=4,rank=8", "override); the option 'rank' has two values"),
         (
             "head",
             "zero-shot:templates=[a video of {}, a clip of {}]",

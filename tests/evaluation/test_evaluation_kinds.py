@@ -254,7 +254,7 @@ def test_other_frozen_episodes_in_the_same_folder_are_another_run(runs: Runs) ->
 
 def test_more_episodes_than_there_are_is_an_error(runs: Runs) -> None:
     config = runs.config("many", sampling="disjoint", episodes=999)
-    with pytest.raises(EpisodeError, match="episodes: 999 are asked for, and there are"):
+    with pytest.raises(EpisodeError, match="episodes: got 999, and there are"):
         evaluate.run(config)
     with pytest.raises(EpisodeError, match="all is for episodes whose number is limited"):
         evaluate.run(runs.config("endless", episodes="all"))

@@ -150,7 +150,7 @@ def test_all_frozen_episodes_are_asked_or_the_first_ones(runs: Runs) -> None:
             len(EvaluationContext.of(load_config(base, {"trials": path, **over})).episodes[1])
             == count
         )
-    with pytest.raises(EpisodeError, match="episodes: 5 are asked for, and there are 4"):
+    with pytest.raises(EpisodeError, match="episodes: got 5, and there are 4"):
         EvaluationContext.of(load_config(base, {"trials": path, "episodes": 5}))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fewshot_i2v.cli._dry_run import evaluation_lines
 from fewshot_i2v.config.evaluation import EvaluationConfig
@@ -111,7 +112,10 @@ def test_seconds_and_memory_grow_with_what_is_counted(
 ) -> None:
     """With a clock that counts clips the estimate is the counted work to the digit."""
 
-    def _clips(run: Callable[[int], object], n_clips: int, _device: object) -> float:
+    def _clips(
+        run: Callable[[int], object], n_clips: int, _device: object, calls: int = 2
+    ) -> float:
+        assert calls
         run(n_clips)
         return float(n_clips)
 
@@ -128,13 +132,58 @@ def test_seconds_and_memory_grow_with_what_is_counted(
     assert four[1]["memory_mb"] >= one[1]["memory_mb"] > 0
 
 
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Threads of each trial, with a clock on which two threads halve the second of a clip."""
+    counts: list[int] = []
+
+    def _clips(run: Callable[[int], object], n_clips: int, *_device: object, **_: int) -> float:
+        run(n_clips)
+        counts.append(torch.get_num_threads())
+        return n_clips / counts[-1]
+
+    monkeypatch.setattr(time_estimate, "_best_seconds", _clips)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield counts
+    torch.set_num_threads(before)
+
+
+def test_small_encoders_take_one_thread_and_are_estimated_for_all(
+    folder: Path, threads: list[int]
+) -> None:
+    config = _config(folder, way=2, shot=[2], tuning={"steps": 3, "recipe": "none"})
+    with_all = evaluate.dry_run(config)["cost"]
+    assert set(threads) == {2}
+    n_trials = len(threads)
+    threads.clear()
+    with_one = evaluate.dry_run(config, one_thread=True)["cost"]
+    # the heads, and the frozen encoder in two parts once more, have all threads
+    assert (threads.count(1), threads.count(2)) == (n_trials - 3, 3 + 2)
+    assert torch.get_num_threads() == 2
+    keys = ("seconds", "seconds_per_episode")
+    for one, two in zip(with_one["rows"], with_all["rows"], strict=True):
+        assert [one[key] for key in keys] == pytest.approx([two[key] for key in keys])
+        assert one["seconds"] > 0
+
+
+def test_an_encoder_that_keeps_all_threads_busy_has_them(
+    folder: Path, threads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_estimate, "_TRIAL_ELEMENTS", {"cpu": 1})
+    evaluate.dry_run(_config(folder, way=2, shot=[2], tuning={"steps": 2}), one_thread=True)
+    assert set(threads) == {2}
+
+
 @pytest.mark.parametrize("tuning", [{"recipe": "auto"}, {"recipe": "none", "steps": 0}])
 def test_recipes_with_and_without_augmentation_are_estimated(
     folder: Path, tuning: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = time_estimate._best_seconds
     # what is faster is rounded to 0
-    monkeypatch.setattr(time_estimate, "_best_seconds", lambda *trial: max(real(*trial), 1e-3))
+    monkeypatch.setattr(
+        time_estimate, "_best_seconds", lambda *trial, **calls: max(real(*trial, **calls), 1e-3)
+    )
     rows = evaluate.dry_run(_config(folder, shot=[1], tuning=tuning))["cost"]["rows"]
     assert all(row["seconds_per_episode"] > 0 for row in rows)
 

@@ -104,11 +104,11 @@ def test_each_differing_key_of_the_identity_is_named_with_both_values(tmp_path: 
     message = str(caught.value)
     assert str(tmp_path / "run.json") in message
     for line in (
-        "tuning.lr: 0.001 in the folder, 0.003 asked for",
-        "tuning.clip: absent in the folder, null asked for",
-        "way: 2 in the folder, absent asked for",
-        "shots: [1, 5] in the folder, [1] asked for",
-        "seed: absent in the folder, 0 asked for",
+        "tuning.lr: 0.001 in the folder, 0.003 requested",
+        "tuning.clip: absent in the folder, null requested",
+        "way: 2 in the folder, absent requested",
+        "shots: [1, 5] in the folder, [1] requested",
+        "seed: absent in the folder, 0 requested",
         "--output",
     ):
         assert line in message

@@ -251,7 +251,7 @@ def test_mcnemar_is_the_binomial_test_of_scipy(answers: list[tuple[bool, bool]])
 
 
 def test_mcnemar_needs_each_clip_once_in_both() -> None:
-    with pytest.raises(UsageError, match=r"method b: clip x is asked 2 times.*by episodes"):
+    with pytest.raises(UsageError, match=r"method b: clip x is there 2 times.*by episodes"):
         mcnemar(["x", "y"], [1, 0], ["x", "x"], [1, 0])
     with pytest.raises(UsageError, match="clip y in one of them only"):
         mcnemar(["x", "y"], [1, 0], ["x", "z"], [1, 0])

@@ -113,7 +113,7 @@ def test_damage_is_an_error_and_not_another_result(tmp_path: Path, damage: str) 
 def test_another_training_is_refused_key_by_key(tmp_path: Path) -> None:
     _saved(tmp_path)
     other = {"config": {"lr": 0.2, "classes": ["a", "c"]}, "split": "ab"}
-    with pytest.raises(CheckpointError, match=r"config.lr: 0.1 in the folder, 0.2 asked for") as e:
+    with pytest.raises(CheckpointError, match=r"config.lr: 0.1 in the folder, 0.2 requested") as e:
         load_state(tmp_path, other, _moving(0))
     assert "config.classes" in str(e.value)
     assert "split" not in str(e.value)

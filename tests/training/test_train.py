@@ -187,9 +187,13 @@ def test_another_configuration_in_the_folder_is_refused(
     _run(folder, tmp_path / "done")
     for name in ("begun", "done"):
         before = _files(tmp_path / "done")
-        with pytest.raises(CheckpointError, match=r"config.lr: 0.01 in the folder, 0.02 asked for"):
+        with pytest.raises(CheckpointError, match=r"config.lr: 0.01 in the folder, 0.02 requested"):
             _run(folder, tmp_path / name, lr=0.02)
         assert _files(tmp_path / "done") == before
+
+
+def _plan(folder: Path, output: Path) -> None:
+    train_module.dry_run(train_config(folder, output))
 
 
 def test_folders_of_something_else_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -197,6 +201,10 @@ def test_folders_of_something_else_are_refused(folder: Path, tmp_path: Path) -> 
     (tmp_path / "notes" / "todo.txt").write_text("mine")
     with pytest.raises(CheckpointError, match=r"holds todo.txt and no training"):
         _run(folder, tmp_path / "notes")
+    todo = tmp_path / "notes" / "todo.txt"
+    for output, job in ((todo, _run), (todo / "below", _plan), (todo, _plan)):
+        with pytest.raises(CheckpointError, match=r"todo.txt is a file; expected a folder"):
+            job(folder, output)
     (tmp_path / "busy" / ".training").mkdir(parents=True)
     marker = RunLock(tmp_path / "busy" / ".training")
     try:
@@ -214,7 +222,7 @@ def test_numbers_that_break_stop_it_with_step_and_last_state(folder: Path, tmp_p
     assert "not finite" in found
     state = tmp_path / "broken" / ".training" / "state"
     kept = f"the state after step {int(found.split('the state after step ')[1].split()[0])}"
-    assert f"{kept} is kept in {tmp_path / 'broken'}" in found
+    assert f"{kept} is saved in {tmp_path / 'broken'}" in found
     assert state.is_file()
     assert not (tmp_path / "broken" / "adapter.json").exists()
 
@@ -240,7 +248,7 @@ def test_a_gradient_that_breaks_is_named(
         return objective
 
     monkeypatch.setitem(train_module.OBJECTIVES, name, cast("type[Objective]", broken))
-    message = r"the gradient of step 5 is not finite; the state after step 4 is kept in"
+    message = r"the gradient of step 5 is not finite; the state after step 4 is saved in"
     with pytest.raises(TuningError, match=message):
         _run(folder, tmp_path)
 

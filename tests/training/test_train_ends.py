@@ -131,7 +131,7 @@ def test_scores_that_break_are_no_class_and_the_best_state_can_be_had(
     changes = {"steps": 6, "validation": {"every": 1, "query": 2}}
     _scripted([0.2, 0.4, 0.3, math.nan], monkeypatch)
     message = (
-        r"after step 3 a score of the validation is not finite; the state after step 2 is kept in "
+        r"after step 3 a score of the validation is not finite; the state after step 2 is saved in "
         r".* the same command with --finish makes a start of the best so far, 40.0 % on "
         r"validation after step 1\."
     )
@@ -166,7 +166,7 @@ def test_what_an_objective_finds_is_told_with_the_last_state(
         return real(self, part)
 
     monkeypatch.setattr(Episodic, "backward", backward)
-    message = r"at the inner step 1; the state after step 4 is kept in"
+    message = r"at the inner step 1; the state after step 4 is saved in"
     with pytest.raises(TuningError, match=message):
         _run(folder, tmp_path, save_every=2)
     # the trial for the estimate meets it first, and leaves it to the step

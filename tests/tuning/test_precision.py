@@ -100,7 +100,7 @@ def test_a_run_records_what_auto_was_and_stops_where_it_is_another(
     machine(False)
     with pytest.raises(RecordError) as caught:
         evaluate.run(tiny_run(folder, tmp_path / "run", episodes=2, precision="auto"))
-    assert 'config.precision: "bf16" in the folder, "fp32" asked for' in str(caught.value)
+    assert 'config.precision: "bf16" in the folder, "fp32" requested' in str(caught.value)
     assert str(caught.value).endswith("its precision: --precision bf16")
     again = evaluate.run(tiny_run(folder, tmp_path / "run", episodes=2, precision="bf16"))
     assert again.rows[0].episodes == 2

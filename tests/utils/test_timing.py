@@ -31,6 +31,9 @@ def test_a_short_call_is_measured_twice_and_a_long_one_once(
         calls: list[int] = []
         assert timing.best_seconds(lambda calls=calls: calls.append(1)) == pytest.approx(expected)
         assert len(calls) == len(ticks) // 2
+    clock = iter([0, 0.4])
+    monkeypatch.setattr(timing, "perf_counter", lambda: next(clock))
+    assert timing.best_seconds(lambda: None, calls=1) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def command(
 
 def _format_findings(findings: list[AuditFinding], *, named: bool) -> str:
     if not findings:
-        return "  nothing found"
+        return "  nothing to report"
     lines = []
     for finding in findings:
         bullet = "! " if finding.grave else "- "

@@ -13,6 +13,7 @@ from fewshot_i2v.cli._common import echo_columns, echo_json, resumable, root_opt
 from fewshot_i2v.cli._flags import completer, config_flags, read_overrides
 from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
+from fewshot_i2v.cli._split_options import evaluate_options
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.utils import resources
 from fewshot_i2v.utils.text_table import count_text
@@ -20,6 +21,7 @@ from fewshot_i2v.utils.text_table import count_text
 if TYPE_CHECKING:
     from fewshot_i2v.data.splits.check.check import ClipCheck
     from fewshot_i2v.data.splits.check.reduced_split import ReducedSplit
+    from fewshot_i2v.data.splits.split import Split
     from fewshot_i2v.evaluation.fitting.label_check import LabelCheck
 
 _MAX_SHOWN = 20
@@ -146,8 +148,10 @@ def command(
         _show_written(removal, allow_missing)
     is_broken = bool(check.problem_by_clip) and removal is None
     if progress:
-        readable = split if removal is None or allow_missing is None else allow_missing
-        _echo_next(readable, flags["root"], is_broken=is_broken)
+        name, readable = (
+            (split, check.split) if removal is None else (str(allow_missing), removal.split)
+        )
+        _echo_next(name, readable, flags["root"], is_broken=is_broken)
     if is_broken:
         raise click.exceptions.Exit(1)
 
@@ -196,14 +200,18 @@ def _show_labels(label_checks: list[LabelCheck]) -> None:
             click.echo(f"note: {note}", err=True)
 
 
-def _echo_next(split: str | Path, root: Path | None, *, is_broken: bool) -> None:
+def _echo_next(name: str, split: Split, root: Path | None, *, is_broken: bool) -> None:
     """Write the next command: a smaller split where clips cannot be read, else an evaluation."""
     roots = [] if root is None else ["--root", str(root)]
     if is_broken:
-        smaller = Path(split).with_suffix("").name + "-readable.yaml"
-        echo_next(command_line("episodes", "check", split, *roots, "--allow-missing", smaller))
-    else:
-        echo_next(command_line("evaluate", "--split", split, *roots))
+        smaller = Path(name).with_suffix("").name + "-readable.yaml"
+        echo_next(command_line("episodes", "check", name, *roots, "--allow-missing", smaller))
+        return
+    options, problem = evaluate_options(split)
+    if options is None:
+        click.echo(f"note: {problem}", err=True)
+        return
+    echo_next(command_line("evaluate", "--split", name, *roots, *options))
 
 
 def _check_flags(

@@ -73,7 +73,7 @@ def command(
     """Write the episodes that `evaluate` draws with the same flags to OUT, as JSON Lines.
 
     `evaluate --trials OUT` uses them. The first line names all classes and clips, and has a digest
-    of the file. Each further line is an episode, with numbers in place of names. With --names,
+    of the file. Each further line is an episode, with numbers instead of names. With --names,
     each line has the names; such a file is longer, and `evaluate` does not read it. A name that
     ends in .gz is compressed.
     """

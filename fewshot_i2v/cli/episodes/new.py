@@ -13,6 +13,7 @@ import click
 from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json
 from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import echo_next
+from fewshot_i2v.cli._split_options import evaluate_options
 from fewshot_i2v.errors import SplitError, UnknownNameError, UsageError
 from fewshot_i2v.utils.input_files import read_text
 from fewshot_i2v.utils.text_table import count_text
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from fewshot_i2v.data.splits.split import Split
 
 _SUBSETS = ("base", "val", "novel")
-_DEFAULT_QUERY, _DEFAULT_WAY = 5, 5  # defaults of an evaluation, with one shot
 _MAX_NAMES_BYTES = 4 << 20
-_ALL_WAY_SHOTS = (1, 2, 4, 8, 16)
 _FILE_OPTION: dict[str, Any] = {"type": click.Path(path_type=Path)}
 _SHARE_OPTION: dict[str, Any] = {"metavar": "N|FRACTION"}
 _NAMES_OPTION: dict[str, Any] = {"metavar": "A,B,C|FILE"}
@@ -311,31 +310,8 @@ def _next_commands(split: Split, out: Path) -> tuple[list[str], str | None]:
     """Commands that work with this split; if it cannot be evaluated, also why."""
     root_options = ["--root", "CLIPS" if split.root is None else str(split.root)]
     check = shlex.join(["fewshot-i2v", "episodes", "check", str(out), *root_options])
-    evaluate_options, problem = _evaluate_options(split)
-    if evaluate_options is None:
+    options, problem = evaluate_options(split)
+    if options is None:
         return [check], problem
-    evaluate = ["fewshot-i2v", "evaluate", "--split", str(out), *root_options, *evaluate_options]
+    evaluate = ["fewshot-i2v", "evaluate", "--split", str(out), *root_options, *options]
     return [check, shlex.join(evaluate)], problem
-
-
-def _evaluate_options(split: Split) -> tuple[list[str] | None, str | None]:
-    """Options to evaluate the split as it is, or why it cannot be evaluated."""
-    if "test" in split.subsets:
-        support = min(len(split.clips("train", name)) for name in split.classes("train"))
-        shot = str(max(allowed_shot for allowed_shot in _ALL_WAY_SHOTS if allowed_shot <= support))
-        ways = ["--subset", "test", "--way", "all", "--query", "all"]
-        return [*ways, "--shot", shot, "--episodes", "5"], None
-    subset = next(candidate for candidate in ("novel", "val", "base") if candidate in split.subsets)
-    sizes = {name: len(split.clips(subset, name)) for name in split.classes(subset)}
-    smallest = min(sizes, key=lambda name: sizes[name])
-    if len(sizes) < 2:
-        return None, f"{subset} has one class; episodes need two or more"
-    if sizes[smallest] < 2:
-        return (
-            None,
-            f"class {smallest!r} has one clip; episodes need one for support, one for query",
-        )
-    options = [] if subset == "novel" else ["--subset", subset]
-    options += ["--way", str(len(sizes))] if len(sizes) < _DEFAULT_WAY else []
-    options += ["--query", str(sizes[smallest] - 1)] if sizes[smallest] <= _DEFAULT_QUERY else []
-    return options, None

@@ -32,7 +32,7 @@ _OTHER_EXTENSIONS = PICTURE_EXTENSIONS | _extension_set(
     "tiff toml tsv txt vtt wav wma xls xlsx xml xz yaml yml ytdl zip"
 )
 _UNFINISHED_EXTENSIONS = _extension_set("crdownload download part partial")
-_ROOT_HINT = "the root can be given with --root"
+_ROOT_HINT = "--root sets the root"
 
 
 def file_extension(name: str) -> str:

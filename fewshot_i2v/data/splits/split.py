@@ -233,7 +233,7 @@ class Split:
         if self.path is None:
             return (
                 "Name the folder that holds the clips, or make a split with `fewshot-i2v episodes "
-                "new`, write `links: follow` into it, and use it in place of the folder"
+                "new`, write `links: follow` into it, and use it instead of the folder"
             )
         return (
             "Give --root the folder that holds the clips, or write `links: follow` into the split "

@@ -321,7 +321,7 @@ class ClipCache:
         try:
             return self._read(entry)
         except (DamagedEntryError, OSError) as error:
-            raise ClipCacheError(f"{self.folder} does not keep what is written: {error}") from error
+            raise ClipCacheError(f"{self.folder} loses what is written: {error}") from error
 
     def digest(self, path: Path) -> str:
         """Return the SHA-256 of a clip's content; the clip is read only if it is not stored.

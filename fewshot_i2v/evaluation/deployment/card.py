@@ -120,7 +120,7 @@ def _limit_lines(description: ModelDescription) -> Iterator[str]:
     yield "* The accuracy is for clips like the labelled ones. Other cameras, people or places are"
     yield "  not in it: test the model on labelled clips of yours first (`fewshot-i2v test`)."
     if description.rejection is None:
-        yield "* Every clip is given one of the classes, also one that shows something else."
+        yield "* Every clip gets one of the classes, also one that shows something else."
     else:
         yield '* The rates of "none of these" were measured by leaving classes out. Clips of quite'
         yield "  another kind may be rejected more often, or less."

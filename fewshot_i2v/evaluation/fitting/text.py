@@ -147,7 +147,7 @@ def expectation_lines(description: ModelDescription, *, names_clips: bool = True
 
 def _rejection_line(rejection: RejectionFacts | None) -> str:
     if rejection is None:
-        return '"none of these" is off: every clip is given one of the classes'
+        return '"none of these" is off: every clip gets one of the classes'
     rates = rejection.rejected_by_class
     by_class = ""
     if rates:
@@ -227,7 +227,7 @@ def render_test(result: TestResult) -> str:
     elif result.unknown_classes:
         n_unknown = len(result.predictions) - result.accuracy.clips
         lines.append(
-            f"{n_unknown} clips of other classes were each given one of the model's, as \"none of "
+            f"{n_unknown} clips of other classes each got one of the model's, as \"none of "
             f'these" is off: {", ".join(result.unknown_classes)}'
         )
     for (label, predicted), count in result.confusions:

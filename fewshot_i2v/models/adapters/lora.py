@@ -56,7 +56,7 @@ class LoRAOptions(AdapterOptions):
     @classmethod
     def _check_unique(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
         if len(set(targets)) < len(targets):
-            raise ValueError("every target may be given once")
+            raise ValueError("expected each target once")
         return targets
 
     @property

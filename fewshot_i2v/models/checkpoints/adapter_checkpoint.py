@@ -289,7 +289,7 @@ def _load_checkpoint(
     for kind, expected_name, saved_name in expectations:
         if expected_name is not None and expected_name != saved_name:
             raise CheckpointError(
-                f"{folder}: holds the {kind} {saved_name!r}; {expected_name!r} is asked for"
+                f"{folder}: holds the {kind} {saved_name!r}; expected {expected_name!r}"
             )
     return build_modules(folder, metadata, encoder, tensors, frames)
 

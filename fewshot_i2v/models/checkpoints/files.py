@@ -243,7 +243,7 @@ def _missing_file_hint(folder: Path) -> str:
     if run_folder is None:
         return "expected a folder with a saved adapter"
     return (
-        "this is a run, which keeps predictions and no parameters. Write the adapter of an episode "
+        "this is a run, which has predictions and no parameters. Write the adapter of an episode "
         f"with `fewshot-i2v export {run_folder} --episode 0 --out NEW_FOLDER`, and load that folder"
     )
 

@@ -87,8 +87,8 @@ def find_start(entry: str, adapter: str) -> StartLocation:
     locations = find_starts(entry)
     if adapter not in locations:
         raise CheckpointError(
-            f"{entry}: holds a starting point for {_quoted_list(locations)}; one for {adapter!r} "
-            "is asked for"
+            f"{entry}: holds a starting point for {_quoted_list(locations)}; expected one for "
+            f"{adapter!r}"
         )
     return locations[adapter]
 

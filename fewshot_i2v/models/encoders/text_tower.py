@@ -114,7 +114,7 @@ def _temperature(logit_scale: Tensor | None, origin: str) -> float:
     if logit_scale is None:
         raise EncoderError(
             f"{origin} has no 'logit_scale', the logarithm of the temperature that both towers "
-            "were trained with; save the state_dict() of the whole model"
+            "were trained with; save the state_dict() of the model with both"
         )
     if logit_scale.numel() != 1 or not logit_scale.double().exp().isfinite().all():
         raise EncoderError(f"{origin}: 'logit_scale' is {logit_scale}; expected one finite number")

@@ -207,7 +207,8 @@ def match_episodes(
         problems += mismatches or ["episodes: none succeeded in both"]
     if problems:
         raise UsageError(
-            f"{row.summary.folder} and {baseline.summary.folder} were not asked the same:\n  "
+            f"{row.summary.folder} and {baseline.summary.folder} cannot be compared, for these "
+            "differ:\n  "
             + "\n  ".join(dict.fromkeys(problems))
             + "\n"
             + _advice(fixed, refused, partly=bool(mismatches) and not common, n_common=len(indices))

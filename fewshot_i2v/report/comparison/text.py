@@ -309,7 +309,7 @@ def _not_compared_notes(not_compared: Sequence[RecordedRow]) -> list[str]:
     if not not_compared:
         return []
     return [
-        "Not compared, for no other row has their head and shot and was asked the same: "
+        "Not compared, for no other row has their head, shot and episodes: "
         + ", ".join(str(row.summary.folder) for row in not_compared)
         + ". --baseline names what to compare with, and says what differs."
     ]

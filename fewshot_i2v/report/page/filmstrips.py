@@ -104,9 +104,7 @@ def _strip_note(n_shown: int, missing: Counter[str], reader: _ClipReader) -> str
     )
     note = f"Each strip shows the {frames_shown} frames that the encoder sees of a clip."
     if order != "natural":
-        order_text = (
-            "saw the middle one in every place" if order == "single" else f"saw them {order}"
-        )
+        order_text = "saw the middle one each time" if order == "single" else f"saw them {order}"
         note += f" They stand in their natural order; the encoder {order_text}."
     if not missing:
         return note

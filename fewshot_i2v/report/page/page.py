@@ -123,9 +123,14 @@ def allow_breaks(text: str) -> Markup:
     return Markup("<wbr>").join(pieces)  # escapes what it joins
 
 
-def bind_units(text: str) -> str:
-    """Replace spaces between numbers and their units, so that no line breaks there."""
-    return re.sub(r"(?<=\d) (?=%|points?\b|clips?\b)", "\u00a0", text)
+def bind_words(text: str) -> Markup:
+    """Escape a text in which no line breaks between a number and its unit, nor within a flag."""
+    bound = re.sub(r"(?<=\d) (?=%|points?\b|clips?\b)", "\u00a0", text)
+    pieces = re.split(r"(--[a-z][a-z-]*)", bound)
+    return Markup("").join(
+        Markup('<span class="flag">{}</span>').format(piece) if i % 2 else piece
+        for i, piece in enumerate(pieces)
+    )
 
 
 def escape_controls(text: str) -> str:
@@ -139,7 +144,7 @@ def escape_controls(text: str) -> str:
 FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "breakable": allow_breaks,
-        "kept": bind_units,
+        "bound": bind_words,
         "percent": format_percent,
         "ends": ends_or_dash,
         "drawing": svg_markup,

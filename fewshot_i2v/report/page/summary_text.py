@@ -66,7 +66,7 @@ def adjustment_notes(
             "(Bonferroni)."
         )
         notes.append(
-            "fewshot-i2v compare adjusts for all comparisons that it is given at once, so its "
+            "fewshot-i2v compare adjusts for all comparisons that it makes at once, so its "
             "verdicts can be others."
         )
     return notes

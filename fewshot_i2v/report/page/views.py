@@ -387,7 +387,7 @@ class RowDetailView:
     def why(self) -> str:
         """Why this row is shown, as a sentence or two."""
         if self.view.section.detail is not None:
-            return "The row that was asked for."
+            return "The row of --detail."
         return (
             "The row with the highest accuracy at the fewest shots. It was picked on these same "
             "episodes, which flatters it a little."

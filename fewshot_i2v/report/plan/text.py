@@ -230,7 +230,7 @@ def _comparison_table(plan: SampleSizePlan) -> _HeadedColumns:
     if len(pairs) > 1:
         columns[f"all {len(pairs)}"] = [_count_cell(pair.together) for pair in pairs]
     heading = (
-        f"A difference of {_points(plan.targets.difference)} on these clips, found in "
+        f"A difference of {_points(plan.targets.difference)} on these clips, shown in "
         f"{100 * plan.targets.power:g} % of runs ({_level(plan)})"
     )
     if len(set(columns["against"])) > 1:
@@ -333,7 +333,7 @@ def _twice_the_queries_note(row: RowPlan, plan: SampleSizePlan, query: int, way:
     )
     return (
         f"With {_query_phrase(2 * query)} instead of {query}, {row.name} ({row.shot}-shot) needs "
-        f"{n_episodes:,} episodes in place of {row.episodes:,}."
+        f"{n_episodes:,} episodes instead of {row.episodes:,}."
     )
 
 
@@ -343,7 +343,7 @@ def _comparison_notes(plan: SampleSizePlan) -> Iterator[str]:
         yield "visible: the smallest true difference that the pilot would mostly find."
     if sum(pair.episodes is not None for pair in pairs) > 1:
         yield (
-            f"all {len(pairs)}: found although {len(pairs)} comparisons are tested, each at "
+            f"all {len(pairs)}: shown although {len(pairs)} comparisons are tested, each at "
             f"1/{len(pairs)} of {100 - 100 * plan.targets.level:g} %; Holm's correction in "
             "`compare` asks no more."
         )
@@ -366,7 +366,7 @@ def _clip_notes(plan: SampleSizePlan) -> Iterator[str]:
     if not plan.clips:
         return
     yield (
-        f"left: the half-width, or the difference found in {100 * plan.targets.power:g} % of runs, "
+        f"left: the half-width, or the difference shown in {100 * plan.targets.power:g} % of runs, "
         "that these clips leave however many the episodes. clips, in episodes: what it takes "
         "together."
     )

@@ -13,7 +13,12 @@ from fewshot_i2v.report.analysis.recommendation import (
 from fewshot_i2v.report.analysis.report_data import ReportSection
 from fewshot_i2v.report.tables.decision_text import RowPhrases, minimum_episodes
 from fewshot_i2v.report.tables.interval_text import format_ends, format_signed
-from fewshot_i2v.report.tables.table_notes import TOY_ENCODER_NOTE, repeat_notes, shots_text
+from fewshot_i2v.report.tables.table_notes import (
+    TOY_ENCODER_NOTE,
+    incomplete_notes,
+    repeat_notes,
+    shots_text,
+)
 from fewshot_i2v.runs.row_summary import TOY_ENCODER_ADVICE, RowSummary
 from fewshot_i2v.utils.text_table import count_text, join_with_and
 
@@ -29,7 +34,7 @@ def section_recommendation(section: ReportSection) -> list[str]:
     sentences += repeat_notes(rows)
     if any(row.toy_encoder for row in rows):
         sentences.insert(0, f"{TOY_ENCODER_NOTE} Add {TOY_ENCODER_ADVICE}.")
-    return sentences
+    return [*incomplete_notes(rows), *sentences]
 
 
 def recommendation_sentences(

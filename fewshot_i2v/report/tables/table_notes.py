@@ -44,14 +44,20 @@ def short_notes(rows: Sequence[RowSummary], gains: Sequence[Interval]) -> list[s
     return notes[:MAX_SHORT_NOTES]
 
 
+def incomplete_notes(rows: Sequence[RowSummary]) -> list[str]:
+    """Say in a note, if any, how many episodes of the rows are missing."""
+    missing = sum(row.missing for row in rows)
+    if not missing:
+        return []
+    episodes = "1 episode is" if missing == 1 else f"{missing} episodes are"
+    return [f"INCOMPLETE: {episodes} missing; the command of the run continues it."]
+
+
 def _warnings(rows: Sequence[RowSummary]) -> Iterator[str]:
     """Notes without which a table misleads, in at most 80 characters each."""
     if any(row.toy_encoder for row in rows):
         yield f"Encoder {TOY_ENCODER} is a toy; for real clips: {TOY_ENCODER_ADVICE}"
-    missing = sum(row.missing for row in rows)
-    if missing:
-        episodes = "1 episode is" if missing == 1 else f"{missing} episodes are"
-        yield f"INCOMPLETE: {episodes} missing; the command of the run continues it."
+    yield from incomplete_notes(rows)
     failed = sum(row.failed for row in rows)
     if failed:
         are = "is" if failed == 1 else "are"

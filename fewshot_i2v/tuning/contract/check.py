@@ -123,7 +123,7 @@ def require_close(
         limit: of the difference, absolute and relative to `expected`.
     """
     if actual.shape != expected.shape:
-        shapes = f"{tuple(actual.shape)} in place of {tuple(expected.shape)}"
+        shapes = f"{tuple(actual.shape)} instead of {tuple(expected.shape)}"
         fail(f"{problem}: the shape is {shapes}", advice)
     if not torch.allclose(actual.float(), expected.float(), rtol=limit, atol=limit):
         fail(f"{problem}: the difference is {largest_difference(actual, expected):.2g}", advice)

@@ -82,7 +82,7 @@ def problems(tmp_path: Path, text: str, *, named: bool = True) -> str:
         ("root: 1\nsubsets: {base: {a: [x]}}", "root: got 1"),
         ("subsets: {base: [a]}", "subsets.base: class folders need a root: give --root"),
         ("root: nowhere\nsubsets: {base: [a]}", "root: no folder"),
-        ("root: .\nsubsets: {base: [a]}", "for class 'a' (the root can be given with --root)"),
+        ("root: .\nsubsets: {base: [a]}", "for class 'a' (--root sets the root)"),
         ("root: .\nsubsets: {base: [..]}", "class '..': expected the name of one folder"),
         ("root: .\nsubsets: {base: {folder: none}}", "expected class folders there"),
         ("root: .\nsubsets: {base: {folder: ../..}}", "'../..' is not a plain relative path"),

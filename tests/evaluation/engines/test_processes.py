@@ -256,7 +256,7 @@ def test_a_worker_with_another_version_is_refused(
     versions = identity.package_versions()
     monkeypatch.setattr(identity, "package_versions", lambda: {**versions, name: "9.9"})
     worker = Worker(config, Shard(2, 2), None)
-    with pytest.raises(RecordError, match=f'versions.{name}: .* in the folder, "9.9" asked for'):
+    with pytest.raises(RecordError, match=f'versions.{name}: .* in the folder, "9.9" requested'):
         worker.run(BatchJob(0, 1, (2, 3)))
     worker.close()
     assert not list(config.output_folder.rglob("episodes-2-of-2.jsonl"))

@@ -105,8 +105,8 @@ def test_what_is_no_encoder_or_no_saved_adapter_is_named(
 
 
 def test_another_method_or_head_is_refused(saved: Path, encoder: Encoder) -> None:
-    _refused(saved, encoder, "holds the adapter 'zeroi2v'; 'aim' is asked for", adapter="aim")
-    _refused(saved, encoder, "holds the head 'linear'; 'otam' is asked for", head="otam")
+    _refused(saved, encoder, "holds the adapter 'zeroi2v'; expected 'aim'", adapter="aim")
+    _refused(saved, encoder, "holds the head 'linear'; expected 'otam'", head="otam")
 
 
 def test_other_frames_are_refused_where_parameters_depend_on_them(

@@ -152,7 +152,7 @@ def test_damaged_folders_are_refused(tmp_path: Path, folder: Path) -> None:
 
 
 def test_another_method_is_refused_by_both_names(folder: Path, encoder: Encoder) -> None:
-    with pytest.raises(CheckpointError, match=r"for 'st-adapter'; one for 'aim' is asked"):
+    with pytest.raises(CheckpointError, match=r"for 'st-adapter'; expected one for 'aim'"):
         read_start(folder, "aim")
     with pytest.raises(CheckpointError, match=r"a starting point for 'st-adapter'; got A"):
         read_start(folder, "st-adapter").load_into(_fresh(encoder, "aim"), encoder)

@@ -40,7 +40,7 @@ def test_the_baseline_is_frozen_with_the_same_head_and_shot() -> None:
     ]
     assert alone == [rows[-1], rows[4]], "what nothing was compared with is not passed over"
     shown = render_comparisons(compare_rows(pairs, names_by_row(rows)), alone)
-    assert "was asked the same: runs/aim-otam-5shot" in " ".join(shown.split())
+    assert "head, shot and episodes: runs/aim-otam-5shot" in " ".join(shown.split())
     assert "aim with trx" in shown
 
 

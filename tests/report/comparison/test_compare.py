@@ -135,7 +135,10 @@ def test_other_clips_are_refused_whatever_is_asked() -> None:
     said = refusal(
         contender(), contender("aim", digest="0123456789abcdef", subset="val"), common=True
     )
-    assert "runs/aim-linear-1shot and runs/frozen-linear-1shot were not asked the same" in said
+    assert (
+        "runs/aim-linear-1shot and runs/frozen-linear-1shot cannot be compared, for these differ"
+        in said
+    )
     assert "split.digest: 0123456789ab and d" in said
     assert "subset: val and novel" in said
     assert "evaluate both on the same one" in said

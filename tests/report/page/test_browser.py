@@ -214,6 +214,14 @@ def test_the_first_screen_has_the_answer_and_a_figure_and_no_table_is_cut(
     assert bottom < 900, "of a screen of 1400 x 900"
     assert overflows
     assert max(overflows) <= 1
+    aligned, text = browser.execute_script(
+        """const edges = e => { const r = e.getBoundingClientRect(); return [r.left, r.right]; };
+           return [[...document.querySelectorAll('.aligned > table')].map(edges),
+                   edges(document.querySelector('h2'))];"""
+    )
+    assert aligned
+    for left, right in aligned:
+        assert abs(left - text[0]) <= 1 or (left < text[0] and right > text[1]), "a wider table"
     screenshot(browser, "light-1400")
 
 

@@ -122,7 +122,7 @@ def test_the_budget_holds(split: Split, names: list[str], cache: Path) -> None:
 def test_another_order_of_frames_is_said(split: Split, names: list[str], cache: Path) -> None:
     for order, said in (
         ("shuffled", "the encoder saw them shuffled."),
-        ("single", "the encoder saw the middle one in every place."),
+        ("single", "the encoder saw the middle one each time."),
     ):
         given = header(split, frame_order=order)
         note = film_strips(names, given, ClipSources(cache=cache), budget=BUDGET).note

@@ -14,7 +14,7 @@ import pytest
 
 from fewshot_i2v.report.analysis.frame_order import frame_order_losses
 from fewshot_i2v.report.analysis.report_data import LEVEL, merge_rows, sort_rows
-from fewshot_i2v.report.page.page import render_page, shown_clips
+from fewshot_i2v.report.page.page import bind_words, render_page, shown_clips
 from fewshot_i2v.report.page.row_settings import common_and_differing
 from fewshot_i2v.report.tables.accuracy_table import accuracy_table
 from fewshot_i2v.report.tables.interval_text import format_interval
@@ -387,3 +387,9 @@ def test_the_settings_of_rows_do_not_list_the_contents_of_clips() -> None:
     shared, others = common_and_differing(headers)
     assert shared == []
     assert others == [[("name", "a")], [("name", "b")]]
+
+
+def test_no_line_breaks_within_a_flag_or_before_a_unit() -> None:
+    assert bind_words("42 clips (--episodes 42) of <b>") == (
+        '42\u00a0clips (<span class="flag">--episodes</span> 42) of &lt;b&gt;'
+    )

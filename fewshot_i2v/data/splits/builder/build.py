@@ -204,7 +204,7 @@ def _csv_text(split: Split, subset: str) -> str:
     for name, clips in split.subsets[subset].items():
         for clip in clips:
             if (clip.name, name) != (clip.name.strip(), name.strip()):
-                raise SplitError(f"{clip.name!r} of {name!r}: a CSV keeps no spaces at the ends")
+                raise SplitError(f"{clip.name!r} of {name!r}: a CSV loses spaces at the ends")
             writer.writerow(
                 (clip.name, name, clip.group or "") if has_groups else (clip.name, name)
             )

@@ -100,9 +100,11 @@ def _named_classes(
             raise SplitError(f"{subset}: got {share!r}; expected names of classes")
         for name in share:
             if name not in existing_names:
-                raise UnknownNameError("class", name, class_names, f"Given for {subset}.")
+                raise UnknownNameError("class", name, class_names, f"It is listed for {subset}.")
             if name in subset_of:
-                raise SplitError(f"{subset}: class {name!r} is already given for {subset_of[name]}")
+                raise SplitError(
+                    f"{subset}: class {name!r} is already listed for {subset_of[name]}"
+                )
             subset_of[name] = subset
         classes_by_subset[subset] = tuple(sorted(share))
     return classes_by_subset
@@ -136,9 +138,7 @@ def _class_counts(shares: Mapping[str, ClassShare], n_classes: int) -> dict[str,
 def _check_total(counts: Mapping[str, int], n_available: int, n_classes: int) -> None:
     if sum(counts.values()) > n_available:
         request = " + ".join(f"{count} {subset}" for subset, count in counts.items())
-        restriction = (
-            f" that are not given by name (of {n_classes})" if n_available < n_classes else ""
-        )
+        restriction = f" that are not named (of {n_classes})" if n_available < n_classes else ""
         raise SplitError(
             f"{request}: more than the {n_available} classes{restriction}; expected fewer"
         )

@@ -253,7 +253,7 @@ def _location_hint(split: Split, matches: FileMatches) -> str:
         if by_name:
             name, file = next(iter(by_name.items()))
             return (
-                f"{len(by_name)} of the missing clips would be found with `find: name` in the "
+                f"{len(by_name)} of the missing clips would be there with `find: name` in the "
                 f"split file, such as {name!r}: {file}"
             )
     if matches.files:

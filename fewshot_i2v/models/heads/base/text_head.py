@@ -80,7 +80,7 @@ class TextHead(Head):
             or projection_shape[0] != width
         ):
             raise HeadError(
-                f"{type(self).__name__} was given text embeddings {embeddings_shape} and a "
+                f"{type(self).__name__} got text embeddings {embeddings_shape} and a "
                 f"projection {projection_shape} for {self.episodes} episodes of {way} classes and "
                 f"features with {width} channels; expected (episodes, classes, J) and (channels, J)"
             )

@@ -118,11 +118,14 @@ def to_svg(figure: Figure, *, key: str, alt: str) -> str:
         One element without style attributes, style sheet or ids of others; text from names is
         escaped. Colours are variables of the page, with those of `PALETTE` where it has none.
     """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     out = io.BytesIO()
     with warnings.catch_warnings():
         # text stays text, which a page draws with the reader's fonts
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
-        figure.savefig(out, format="svg", metadata={"Date": None})
+        # drawing lays the figure out; savefig would draw it once more for that
+        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]
     # matplotlib wrote it a moment ago
     root = Tree.fromstring(out.getvalue())  # noqa: S314
     referenced = {match for node in root.iter() for match in _referenced_ids(node.attrib)}
@@ -277,13 +280,12 @@ def _draw_text(
 
 def legend_marker(label: RowLabel, *, key: str) -> str:
     """Draw the line and marker of a label for a legend, silent to screen readers."""
-    with new_figure(34, 14) as figure:
-        figure.set_layout_engine("none")
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        axes.plot([0, 2], [0, 0], ls=label.dash, **{**marker_style(label), "marker": None})
-        axes.plot([1], [0], ls="none", **marker_style(label))
-        axes.set(xlim=(0, 2), ylim=(-1, 1))
+    from matplotlib.lines import Line2D
+
+    style = marker_style(label)
+    with new_figure(34, 14) as figure:  # without axes, which take longer than all else here
+        figure.add_artist(Line2D([0, 1], [0.5, 0.5], ls=label.dash, **{**style, "marker": None}))
+        figure.add_artist(Line2D([0.5], [0.5], ls="none", **style))
         svg = to_svg(figure, key=key, alt="")
     return svg.replace('role="img"', 'aria-hidden="true"').replace(' aria-label=""', "")
 

@@ -92,8 +92,8 @@ class TestChoice:
             ({"base": 0.6, "novel": 0.5}, "6 base + 5 novel: more than the 10"),
             ({"base": []}, "base: got []; expected names of classes"),
             ({"base": "up"}, "base: got 'up'; expected names of classes"),
-            ({"base": ["up"], "val": ["up"]}, "val: class 'up' is already given for base"),
-            ({"base": ["up"], "val": 10}, "more than the 9 classes that are not given by name"),
+            ({"base": ["up"], "val": ["up"]}, "val: class 'up' is already listed for base"),
+            ({"base": ["up"], "val": 10}, "more than the 9 classes that are not named"),
             ({"seed": -1}, "seed: got -1; expected a whole number from 0"),
         ],
     )

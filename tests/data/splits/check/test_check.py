@@ -205,7 +205,7 @@ def test_names_that_are_paths(root: Path, tmp_path: Path) -> None:
     found = check(listed(root, "path", base={"wave": names}), tmp_path, quick=True)
     assert kinds(found) == {"wave/b.avi": ["missing"], "wave/z.mp4": ["missing"]}
     assert found.problem_by_clip["wave/z.mp4"].reason == f"no file {root / 'wave/z.mp4'}"
-    assert "1 of the missing clips would be found with `find: name`" in found.hint
+    assert "1 of the missing clips would be there with `find: name`" in found.hint
     assert {path.name for path in found.matches.extra} == {"a.mp4", "b.mp4", "c.mp4"}
 
 
