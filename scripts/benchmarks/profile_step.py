@@ -79,7 +79,7 @@ def measure(workload: Workload, adapter: str, at_once: int) -> list[dict[str, An
     plain = plain_settings(workload, adapter, bf16=False)[0]
     runners = {name: workload.runner(adapter, name, at_once) for name in TYPES}
     calls = {"plain": plain.run} | {
-        name: lambda runner=runner: runner.run_group(runner.episodes)  # type: ignore[misc]
+        name: lambda runner=runner: runner.run_group(runner.episodes)
         for name, runner in runners.items()
     }
     for call in calls.values():
