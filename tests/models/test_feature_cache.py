@@ -54,7 +54,7 @@ def test_a_call_larger_than_the_budget_is_still_right(budget: int) -> None:
 
 def test_nothing_asked_for_is_an_error() -> None:
     bank, _ = _bank(1)
-    with pytest.raises(ValueError, match="no clip"):
+    with pytest.raises(ValueError, match="at least one clip"):
         bank.gather([])
 
 

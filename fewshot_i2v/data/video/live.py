@@ -301,10 +301,11 @@ class LiveReader:
         """Yields packets; None at the end, which flushes the decoder."""
         import av
 
-        path, packets = Path(self.source.name), container.demux(stream)
+        path, on_disk = Path(self.source.name), self.source.is_file
+        packets = container.demux(stream)
         while True:
             try:
-                with translate_errors(path, "the stream broke off"):
+                with translate_errors(path, "the stream broke off", is_on_disk=on_disk):
                     packet = next(packets, None)
             except VideoUnreadable as error:
                 cause = error.__cause__
@@ -368,7 +369,10 @@ def open_live(
     path = Path(source.name)
     with ExitStack() as stack:
         opened: Any = source.address
-        with _explain_opening(source), translate_errors(path, "cannot be opened"):
+        with (
+            _explain_opening(source),
+            translate_errors(path, "cannot be opened", is_on_disk=source.is_file),
+        ):
             if source.is_file:
                 opened = _GrowingFile(stack.enter_context(Path(opened).open("rb")), stop)
             container = av.open(

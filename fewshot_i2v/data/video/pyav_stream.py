@@ -80,12 +80,13 @@ def _best_stream(container: InputContainer) -> VideoStream | None:
 
 
 @contextmanager
-def translate_errors(path: Path, reason: str) -> Iterator[None]:
+def translate_errors(path: Path, reason: str, *, is_on_disk: bool = True) -> Iterator[None]:
     """Translate the errors of PyAV into `VideoUnreadable`.
 
     Args:
         path: the file that is read.
         reason: what could not be done, in words; FFmpeg's own message is put behind it.
+        is_on_disk: False for cameras and addresses, which no disk can take along.
 
     Raises:
         VideoUnreadable: also for the errors of Python that PyAV raises on damaged files.
@@ -98,7 +99,8 @@ def translate_errors(path: Path, reason: str) -> Iterator[None]:
         reason = f"needs more memory to decode than is allowed; {limit_hint('memory')}"
         raise VideoUnreadable(path, reason) from error
     except (av.FFmpegError, ValueError, IndexError, EOFError, OverflowError) as error:
-        check_disk_of(path, error)
+        if is_on_disk:
+            check_disk_of(path, error)
         detail = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise VideoUnreadable(path, f"{reason} (FFmpeg: {detail})") from error
 

@@ -200,7 +200,7 @@ def test_scale_is_alpha_over_rank(options: dict[str, Any], scale: float) -> None
         ({"rank": 0}, "rank"),
         ({"alpha": 0.0}, "alpha"),
         ({"targets": []}, "targets"),
-        ({"targets": ["q", "q"]}, "given once"),
+        ({"targets": ["q", "q"]}, "each target once"),
         ({"targets": ["qkv"]}, "targets"),
     ],
 )

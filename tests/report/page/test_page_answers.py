@@ -44,7 +44,7 @@ def test_verdicts_say_what_they_are_adjusted_for() -> None:
     text = " ".join(Outline(render_page([section()])).text["main"].split())
     assert "adjusted for the 4 comparisons with it of this table (Holm)" in text
     assert "adjusted for the 3 pairs of rows with as many shots (Bonferroni)" in text
-    assert "fewshot-i2v compare adjusts for all comparisons that it is given" in text
+    assert "fewshot-i2v compare adjusts for all comparisons that it makes at once" in text
     alone = Outline(render_page([section(row("aim"))])).text["main"]
     assert "Verdicts against" not in alone
     assert "fewshot-i2v compare adjusts" not in alone
