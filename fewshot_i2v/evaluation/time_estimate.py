@@ -261,7 +261,8 @@ def _forward_pass(
 
     @torch.inference_mode()
     def _forward(n: int) -> Features:
-        return encoder(prefix[:, :n], grid_sizes=grids)
+        features: Features = encoder(prefix[:, :n], grid_sizes=grids)
+        return features
 
     return _forward
 

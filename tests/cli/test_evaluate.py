@@ -258,7 +258,7 @@ def test_ctrl_c_says_how_to_go_on(invoke: Invoke, evaluation: FakeEvaluation) ->
 def test_ctrl_c_before_the_run_is_130_too(
     invoke: Invoke, evaluation: FakeEvaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(_config: EvaluationConfig, *, progress: bool) -> None:
+    def interrupt(_config: EvaluationConfig, **_: bool) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(evaluation, "dry_run", interrupt)

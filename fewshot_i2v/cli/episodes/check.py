@@ -148,8 +148,9 @@ def command(
         _show_written(removal, allow_missing)
     is_broken = bool(check.problem_by_clip) and removal is None
     if progress:
-        readable = (split, check.split) if removal is None else (allow_missing, removal.split)
-        _echo_next(*readable, flags["root"], is_broken=is_broken)
+        name = split if removal is None else str(allow_missing)
+        readable = check.split if removal is None else removal.split
+        _echo_next(name, readable, flags["root"], is_broken=is_broken)
     if is_broken:
         raise click.exceptions.Exit(1)
 
@@ -198,20 +199,18 @@ def _show_labels(label_checks: list[LabelCheck]) -> None:
             click.echo(f"note: {note}", err=True)
 
 
-def _echo_next(
-    name: str | Path | None, split: Split, root: Path | None, *, is_broken: bool
-) -> None:
+def _echo_next(name: str, split: Split, root: Path | None, *, is_broken: bool) -> None:
     """Write the next command: a smaller split where clips cannot be read, else an evaluation."""
     roots = [] if root is None else ["--root", str(root)]
     if is_broken:
-        smaller = Path(str(name)).with_suffix("").name + "-readable.yaml"
-        echo_next(command_line("episodes", "check", str(name), *roots, "--allow-missing", smaller))
+        smaller = Path(name).with_suffix("").name + "-readable.yaml"
+        echo_next(command_line("episodes", "check", name, *roots, "--allow-missing", smaller))
         return
     options, problem = evaluate_options(split)
     if options is None:
         click.echo(f"note: {problem}", err=True)
         return
-    echo_next(command_line("evaluate", "--split", str(name), *roots, *options))
+    echo_next(command_line("evaluate", "--split", name, *roots, *options))
 
 
 def _check_flags(
