@@ -148,9 +148,8 @@ def command(
         _show_written(removal, allow_missing)
     is_broken = bool(check.problem_by_clip) and removal is None
     if progress:
-        name, readable = (
-            (split, check.split) if removal is None else (str(allow_missing), removal.split)
-        )
+        name = split if removal is None else str(allow_missing)
+        readable = check.split if removal is None else removal.split
         _echo_next(name, readable, flags["root"], is_broken=is_broken)
     if is_broken:
         raise click.exceptions.Exit(1)

@@ -120,12 +120,13 @@ def to_svg(figure: Figure, *, key: str, alt: str) -> str:
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
+    canvas: Any = FigureCanvasSVG(figure)  # without types for what it writes
     out = io.BytesIO()
     with warnings.catch_warnings():
         # text stays text, which a page draws with the reader's fonts
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
         # drawing lays the figure out; savefig would draw it once more for that
-        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]
+        canvas.print_svg(out, metadata={"Date": None})
     # matplotlib wrote it a moment ago
     root = Tree.fromstring(out.getvalue())  # noqa: S314
     referenced = {match for node in root.iter() for match in _referenced_ids(node.attrib)}
