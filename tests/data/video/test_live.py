@@ -175,7 +175,8 @@ def test_an_rtsp_stream_has_the_windows_of_its_file(video: Path, over_tcp: bool)
 
 def test_an_rtsp_stream_goes_on_after_lost_packets(tmp_path: Path) -> None:
     large = write_video(tmp_path / "v.ts", "mpeg2video", 100, size=(320, 240))
-    with rtsp_stream(large, lost={60, 61, 200}) as address:
+    # by UDP a busy machine loses others, too
+    with rtsp_stream(large, lost={60, 61, 200}, over_tcp=True) as address:
         reader = _reader(LiveSource.stream(address))
         assert len(_numbers(reader)) == len(_expected(large))
     assert 90 <= reader.counts.pictures < 100
