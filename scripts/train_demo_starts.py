@@ -24,21 +24,19 @@ from fewshot_i2v.training.train import train
 ADAPTERS = ("adaptformer", "aim", "m-adapter", "st-adapter", "zeroi2v")
 OUT = Path(__file__).resolve().parents[1] / "configs" / "starts" / "demo-motions"
 LIMIT = 1_500_000
-_SEVERAL = "prototype:pooling=ordered,center=true,tokens=summary+grid4+motion"
-_SLOWLY = {
-    "lr": 0.0005, "steps": 300, "head": _SEVERAL,
-    "validation.head": _SEVERAL, "validation.every": 100,
-}  # fmt: skip
+_SUMMARY = "prototype:pooling=ordered,center=true"
+_IN_SUMMARY = {"head": _SUMMARY, "validation.head": _SUMMARY}
+_SLOWLY = {"lr": 0.0005, "steps": 300, "validation.every": 100}
 RECIPES: dict[str, dict[str, Any]] = {
     # both were below the untrained adapter with episodes of summary tokens alone, and with
     # rates of 0.003 and 0.01; three settings each were tried with all three readouts
     "adaptformer": _SLOWLY,
-    "m-adapter": {"lr": 0.02},
-    # in these readouts, 1 shot: 78.4 % with episodes of summary tokens alone, 93.8 with all three.
-    # AIM lost with them (92.2 to 88.5); M-adapter, at rates of 0.02 and 0.004, was below its
-    # untrained state after 300 steps, and was stopped
-    "st-adapter": {"head": _SEVERAL, "validation.head": _SEVERAL},
     "zeroi2v": _SLOWLY,
+    # in all three readouts, 1 shot: AIM 92.2 % with summary tokens alone and 88.5 with three, which
+    # take ST-Adapter from 78.4 to 93.0. M-adapter, at rates of 0.02 and 0.004, was below its
+    # untrained state with three after 300 steps, and was stopped
+    "aim": _IN_SUMMARY,
+    "m-adapter": {**_IN_SUMMARY, "lr": 0.02},
 }
 """Keys that differ from the configuration's, chosen on the validation classes."""
 
