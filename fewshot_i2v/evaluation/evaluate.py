@@ -69,7 +69,8 @@ def run(
 
     Episodes recorded as failed run again with `retry_failed`. The results are of all that are
     recorded, whatever the selection. The workers of `pool` run the episodes, of this very
-    configuration, and end with the run; without a pool this process runs them.
+    configuration, and end with the run; without a pool this process runs them. With a pool or a
+    shard, a disk of clips that is away is waited for, see `ClipDisk`.
 
     Raises:
         UsageError: for a selection of a run with `until`, which looks at all episodes.
@@ -94,6 +95,8 @@ def _run(
         )
     _check_output(config)
     context = EvaluationContext.of(config)
+    if pool is not None or selection.shard is not None:
+        context.disk.wait_when_away()
     runners = build_row_runners(context)
     engine_run = None if pool is None else EngineRun(context, runners, pool)
 

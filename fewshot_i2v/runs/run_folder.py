@@ -37,7 +37,6 @@ from fewshot_i2v.runs.header import (
 )
 from fewshot_i2v.runs.journal import Journal, RecordLines, second_result_error
 from fewshot_i2v.runs.lock import RunLock
-from fewshot_i2v.runs.patience import WAIT_SECONDS, Patience
 from fewshot_i2v.runs.shards import (
     JOURNAL_NAME,
     Shard,
@@ -46,6 +45,7 @@ from fewshot_i2v.runs.shards import (
     write_shard_facts,
 )
 from fewshot_i2v.utils.files import remove_leftovers
+from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,45 @@
-"""A disk of clips that is away stops a run; a clip that alone cannot be read fails its episodes."""
+"""A disk of clips that is away stops a run, or is waited for where several processes share it.
+
+A clip that alone cannot be read fails its episodes at once in any case.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+import yaml
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic.generate import write_missing_clips
-from fewshot_i2v.errors import DiskError
+from fewshot_i2v.data.video.clip_cache import ClipCache
+from fewshot_i2v.errors import DiskError, SplitError
 from fewshot_i2v.evaluation import evaluate
+from fewshot_i2v.evaluation.engines.pools import start_workers
+from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, EpisodeSelection
+from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.runs.run_folder import read_run
+from fewshot_i2v.runs.shards import Shard
+from fewshot_i2v.tuning.run_context import RunContext
 from fewshot_i2v.utils import input_files
+from fewshot_i2v.utils.patience import WAIT_SECONDS
+from tests.runs.test_patience import Clock
 from tests.tiny import tiny_architecture, tiny_run, tiny_split
 
 AWAY = ["ESTALE", "ETIMEDOUT", "ENOTCONN", "EHOSTDOWN"]
+SHARD = EpisodeSelection(Shard(1, 1))
 
 
 @pytest.fixture
@@ -129,4 +149,288 @@ def test_an_input_error_where_the_folder_cannot_be_listed_stops_the_run(
     _refusing(monkeypatch, "EIO", lambda path: path.suffix == ".mp4")
     with pytest.raises(DiskError, match=r"the disk of .* away"):
         evaluate.run(config)
+    assert _recorded(folder) == []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def _results(output: Path) -> dict[int, dict[str, Any]]:
+    (header,) = output.glob("*/run.json")
+    return {
+        index: {key: value for key, value in r.to_dict().items() if key not in TIMING_KEYS}
+        for index, r in read_run(header.parent).records.items()
+    }
+
+
+def _undisturbed(folder: Path, **changes: Any) -> dict[int, dict[str, Any]]:
+    """The results of a run with a cache of its own, so that the next one decodes as well."""
+    other = {"output": folder / "undisturbed", "cache": folder / "other-cache"}
+    evaluate.run(_config(folder, **changes, **other))
+    return _results(folder / "undisturbed")
+
+
+@pytest.mark.parametrize("name", AWAY)
+def test_a_shard_waits_for_the_disk_of_its_clips(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    expected = _undisturbed(folder)
+    with monkeypatch.context() as patch:
+        _refusing(patch, name, lambda path: path.suffix == ".mp4")
+        clock.at[3.0] = patch.undo
+        evaluate.run(_config(folder), selection=SHARD)
+    assert clock.sleeps == [1, 2]  # tried three times
+    assert _results(folder / "out") == expected
+    first, last = caplog.messages
+    assert first == f"{folder / 'clips'}: its disk is away; trying again for 300 s"
+    assert last == f"{folder / 'clips'}: goes on after 3 s"
+
+
+def test_a_shard_ends_when_the_disk_of_its_clips_stays_away(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    with monkeypatch.context() as patch:
+        _refusing(patch, "ESTALE", lambda path: path.suffix == ".mp4")
+        with pytest.raises(DiskError, match=r"the disk of .* away") as caught:
+            evaluate.run(_config(folder), selection=SHARD)
+    assert caught.value.exit_code == 1
+    assert clock.now == WAIT_SECONDS
+    assert max(clock.sleeps) == 30
+    assert _recorded(folder) == []
+    assert evaluate.run(_config(folder), selection=SHARD).rows[0].episodes == 4
+
+
+@pytest.mark.parametrize("code", ["ESTALE", "ETIMEDOUT"])
+def test_a_shard_waits_while_it_reads_single_clips(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, code: str
+) -> None:
+    """Also when clips are decoded already: each is looked at before it is read."""
+    expected = _undisturbed(folder)
+    decode = RunContext.decode_clips
+
+    def decode_and_lose(self: RunContext, clips: Any, **settings: Any) -> None:  # noqa: ANN401
+        decode(self, clips, **settings)
+        if not clock.sleeps and not clock.at:
+            patch = pytest.MonkeyPatch()
+            _refusing(patch, code, lambda path: path.suffix == ".mp4")
+            clock.at[7.0] = patch.undo
+
+    monkeypatch.setattr(RunContext, "decode_clips", decode_and_lose)
+    evaluate.run(_config(folder), selection=SHARD)
+    assert clock.sleeps == [1, 2, 4]
+    assert _results(folder / "out") == expected
+
+
+def test_a_shard_waits_for_the_disk_of_decoded_clips(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    expected = _undisturbed(folder)
+    real = os.path.exists  # what a stale handle does to any look at an entry
+    patch = pytest.MonkeyPatch()
+
+    def exists(self: Path) -> bool:
+        if self.suffix == ".npy":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self))
+        return real(self)
+
+    patch.setattr(Path, "exists", exists)
+    clock.at[1.0] = patch.undo
+    evaluate.run(_config(folder), selection=SHARD)
+    assert clock.sleeps == [1]
+    assert _results(folder / "out") == expected
+
+
+@contextmanager
+def _root_away(folder: Path, *, empty: bool) -> Iterator[Callable[[], None]]:
+    """Takes the root of the clips away, and yields what brings it back."""
+    root, elsewhere = folder / "clips", folder / "elsewhere"
+    root.rename(elsewhere)
+    if empty:  # as where a disk is not mounted
+        root.mkdir()
+
+    def come_back() -> None:
+        if empty:
+            root.rmdir()
+        elsewhere.rename(root)
+
+    yield come_back
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_shard_waits_for_a_root_that_was_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, empty: bool
+) -> None:
+    expected = _undisturbed(folder)
+    decode = RunContext.decode_clips
+
+    def lose_and_decode(self: RunContext, clips: Any, **settings: Any) -> None:  # noqa: ANN401
+        if not clock.sleeps:
+            with _root_away(folder, empty=empty) as come_back:
+                clock.at[3.0] = come_back
+        decode(self, clips, **settings)
+
+    monkeypatch.setattr(RunContext, "decode_clips", lose_and_decode)
+    evaluate.run(_config(folder), selection=SHARD)
+    assert clock.sleeps == [1, 2]
+    assert _results(folder / "out") == expected
+
+
+def test_a_shard_refuses_a_root_that_is_empty_from_the_start_at_once(
+    folder: Path, clock: Clock
+) -> None:
+    """It is a wrong folder rather than a disk that is away for a minute."""
+    with _root_away(folder, empty=True):
+        with pytest.raises(DiskError, match="is empty"):
+            evaluate.run(_config(folder), selection=SHARD)
+        (folder / "clips").rmdir()
+        with pytest.raises(SplitError, match="no folder"):
+            evaluate.run(_config(folder), selection=SHARD)
+    assert not clock.sleeps
+    assert _recorded(folder) == []
+
+
+@pytest.mark.parametrize("selection", [ALL_EPISODES, SHARD])
+def test_a_root_that_comes_back_before_anyone_looks_blames_no_clip(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, selection: EpisodeSelection
+) -> None:
+    """Clips are decoded for minutes: by then the root may be there again."""
+    expected = _undisturbed(folder)
+    prepare = ClipCache.prepare
+    counts = []
+
+    def lose_and_prepare(self: ClipCache, paths: Any, progress: Any = None) -> Any:  # noqa: ANN401
+        counts.append(len(paths))
+        if len(counts) > 1:
+            return prepare(self, paths, progress)
+        with _root_away(folder, empty=True) as come_back:
+            failures = prepare(self, paths, progress)
+            come_back()
+        assert len(failures) == len(paths)
+        return failures
+
+    monkeypatch.setattr(ClipCache, "prepare", lose_and_prepare)
+    evaluate.run(_config(folder), selection=selection)
+    assert counts[1] == counts[0]  # all were read again
+    assert not clock.sleeps
+    assert _results(folder / "out") == expected
+
+
+def _make_frame_folder_with_a_dangling_link(clip: Path) -> None:
+    clip.unlink()
+    clip.mkdir()
+    (clip / "img_00001.jpg").symlink_to("nowhere.jpg")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        Path.unlink,
+        lambda clip: clip.write_bytes(b"no video"),
+        lambda clip: clip.write_bytes(clip.read_bytes()[:200]),
+        _make_frame_folder_with_a_dangling_link,
+    ],
+    ids=["missing", "no video", "cut", "picture missing"],
+)
+def test_a_shard_does_not_wait_for_a_clip_that_is_to_blame(
+    folder: Path, clock: Clock, harm: Callable[[Path], object]
+) -> None:
+    harm(min((folder / "clips").rglob("*.mp4")))
+    row = evaluate.run(_config(folder, episodes=12), selection=SHARD).rows[0]
+    assert row.failed > 0
+    assert row.failed + row.episodes == 12
+    assert not clock.sleeps
+
+
+def test_a_process_alone_does_not_wait(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    _refusing(monkeypatch, "ESTALE", lambda path: path.suffix == ".mp4")
+    with pytest.raises(DiskError):
+        evaluate.run(_config(folder))
+    assert not clock.sleeps
+
+
+def _disturb(folder: Path, output: Path, seconds: float) -> Thread:
+    """Takes the root of the clips away for a while when the first record has been written."""
+
+    def run() -> None:
+        while not any(path.stat().st_size for path in output.rglob("episodes-*.jsonl")):
+            time.sleep(0.005)
+        with _root_away(folder, empty=True) as come_back:
+            time.sleep(seconds)
+            come_back()
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_worker_waits_for_a_root_that_comes_back(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"episodes": 200, "at_once": 1}
+    expected = _undisturbed(folder, **settings)
+    config = _config(folder, **settings)
+    thread = _disturb(folder, folder / "out", 2.0)
+    result = evaluate.run(config, pool=start_workers("processes", config, processes=1))
+    thread.join()
+    assert result.failed == 0
+    assert _results(folder / "out") == expected
+    waited = r"its disk is away; trying again for 300 s\n.* goes on after \d+ s\n"
+    assert re.search(waited, capfd.readouterr().err)
+
+
+_COMMAND = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fewshot_i2v.evaluation import evaluate
+from fewshot_i2v.tuning.run_context import RunContext
+from pathlib import Path
+
+decode = RunContext.decode_clips
+
+def lose_and_decode(self, clips, **settings):
+    root = self.split.root
+    root.rename(root.with_name("elsewhere"))
+    root.mkdir()
+    decode(self, clips, **settings)
+
+RunContext.decode_clips = lose_and_decode
+from fewshot_i2v.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
+def test_a_signal_ends_the_wait_at_once(folder: Path, number: signal.Signals, status: int) -> None:
+    config = _config(folder)
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", _COMMAND, "evaluate", str(path), "--shard", "1/1", "--quiet"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert any("trying again for" in line for line in lines)
+        start = time.perf_counter()
+        process.send_signal(number)
+        rest = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == status
+    assert "the same command goes on from there" in rest
+    assert time.perf_counter() - start < 30
     assert _recorded(folder) == []
