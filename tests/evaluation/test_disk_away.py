@@ -27,7 +27,9 @@ from fewshot_i2v.data.synthetic.generate import write_missing_clips
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.errors import DiskError, SplitError
 from fewshot_i2v.evaluation import evaluate
+from fewshot_i2v.evaluation.engines.jobs import BatchJob
 from fewshot_i2v.evaluation.engines.pools import start_workers
+from fewshot_i2v.evaluation.engines.worker import Worker
 from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, EpisodeSelection
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.runs.run_folder import read_run
@@ -354,6 +356,18 @@ def test_a_process_alone_does_not_wait(
     with pytest.raises(DiskError):
         evaluate.run(_config(folder))
     assert not clock.sleeps
+
+
+def test_a_worker_that_starts_while_the_root_is_away_waits(folder: Path, clock: Clock) -> None:
+    """The main process has seen clips there, so it is no wrong folder."""
+    expected = _undisturbed(folder)
+    with _root_away(folder, empty=True) as come_back:
+        worker = Worker(_config(folder), Shard(1, 1), None)
+    clock.at[3.0] = come_back
+    worker.run(BatchJob(0, 0, (0, 1, 2, 3)))
+    worker.close()
+    assert clock.sleeps == [1, 2]
+    assert _results(folder / "out") == expected
 
 
 def _disturb(folder: Path, output: Path, seconds: float) -> Thread:

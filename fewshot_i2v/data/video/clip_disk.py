@@ -56,9 +56,13 @@ class ClipDisk:
     root: Path | None
     patience: Patience = Patience()  # noqa: RUF009 - frozen
 
-    def wait_when_away(self) -> None:
-        """Lets reading wait from now on, unless the root is empty now: that is a wrong folder."""
-        if self.root is None or _why_without_clips(self.root) != _EMPTY:
+    def wait_when_away(self, *, has_clips: bool = False) -> None:
+        """Lets reading wait from now on, unless the root is empty now: that is a wrong folder.
+
+        Args:
+            has_clips: whether another process has seen clips there, so that it is no wrong folder.
+        """
+        if has_clips or self.root is None or _why_without_clips(self.root) != _EMPTY:
             self.patience = Patience(WAIT_SECONDS)
 
     def check(self) -> None:

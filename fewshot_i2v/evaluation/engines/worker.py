@@ -51,7 +51,7 @@ class Worker:
     def __init__(self, config: EvaluationConfig, shard: Shard, episodes: int | None) -> None:
         self.config, self.shard = config, shard
         self.context = EvaluationContext.of(config)
-        self.context.disk.wait_when_away()
+        self.context.disk.wait_when_away(has_clips=True)
         if episodes is not None:
             self.draw(episodes)
         self._runners: list[RowRunner] = build_row_runners(self.context)

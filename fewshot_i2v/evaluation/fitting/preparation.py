@@ -41,7 +41,7 @@ def prepare_fit(
     config = config.model_copy(update={"subset": labelled.subset})
     context = EvaluationContext.open(config, labelled.split)
     if is_shared:
-        context.disk.wait_when_away()
+        context.disk.wait_when_away(has_clips=True)  # they were listed
     notes = list(labelled.notes)
     if config.encoder.name == TOY_ENCODER and not labelled.split.generator:
         notes.append(toy_encoder_warning())
