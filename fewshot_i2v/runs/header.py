@@ -83,7 +83,7 @@ def write_json(
         sync_folder(path.parent)
 
     try:
-        patience.write(path, _write)
+        patience.run(path, _write)
     except OSError as error:
         raise RecordWriteError(path, error) from error
 

@@ -67,7 +67,7 @@ class Journal:
         """
         data = b"".join(line + b"\n" for line in lines)
         try:
-            self._patience.write(self.path, lambda: self._write(data), lambda: self._reopen(data))
+            self._patience.run(self.path, lambda: self._write(data), lambda: self._reopen(data))
         except OSError as error:
             raise RecordWriteError(self.path, error) from error
         self._size += len(data)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from fewshot_i2v.errors import AWAY_ERRNOS, ClipDiskError
+from fewshot_i2v.errors import AWAY_ERRNOS, ClipDiskError, RecordError
 
 R = TypeVar("R")
 
@@ -33,22 +33,23 @@ class Patience:
 
     seconds: float = 0.0
 
-    def write(
-        self, path: Path, write: Callable[[], R], recover: Callable[[], None] = lambda: None
+    def run(
+        self, path: Path, attempt: Callable[[], R], recover: Callable[[], None] = lambda: None
     ) -> R:
-        """Writes, if necessary several times.
+        """Writes or reads a file, if necessary several times.
 
         Args:
-            path: what is written, for the log.
-            write: writes; it leaves nothing half done, or `recover` mends it.
+            path: the file, for the log.
+            attempt: writes or reads; it leaves nothing half done, or `recover` mends it.
             recover: called before each further attempt; it may raise OSError as well.
 
         Raises:
             OSError: of the last attempt, or one that waiting does not help against.
+            RecordError: likewise, as raised from it.
         """
-        return self._run(path, write, recover, _why_not_written)
+        return self._run(path, attempt, recover, _why_refused)
 
-    def read(self, path: Path, read: Callable[[], R]) -> R:
+    def read_clips(self, path: Path, read: Callable[[], R]) -> R:
         """Reads clips, if necessary several times.
 
         Args:
@@ -58,7 +59,7 @@ class Patience:
         Raises:
             ClipDiskError: of the last attempt.
         """
-        return self._run(path, read, lambda: None, _why_not_read)
+        return self._run(path, read, lambda: None, _why_away)
 
     def _run(
         self,
@@ -89,10 +90,12 @@ class Patience:
             pause = min(2 * pause, _MAX_PAUSE)
 
 
-def _why_not_written(error: Exception) -> str | None:
-    is_refused = isinstance(error, OSError) and error.errno in _ERRNOS
-    return getattr(error, "strerror", None) or str(error) if is_refused else None
+def _why_refused(error: Exception) -> str | None:
+    cause = error.__cause__ if isinstance(error, RecordError) else error
+    if not isinstance(cause, OSError) or cause.errno not in _ERRNOS:
+        return None
+    return cause.strerror or str(cause)
 
 
-def _why_not_read(error: Exception) -> str | None:
+def _why_away(error: Exception) -> str | None:
     return "its disk is away" if isinstance(error, ClipDiskError) else None

@@ -6,6 +6,8 @@ A clip that alone cannot be read fails its episodes at once in any case.
 from __future__ import annotations
 
 import errno
+import io
+import json
 import os
 import re
 import signal
@@ -27,16 +29,17 @@ from fewshot_i2v.data.synthetic.generate import write_missing_clips
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.errors import DiskError, SplitError
 from fewshot_i2v.evaluation import evaluate
-from fewshot_i2v.evaluation.engines.jobs import BatchJob
+from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome
 from fewshot_i2v.evaluation.engines.pools import start_workers
 from fewshot_i2v.evaluation.engines.worker import Worker
 from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, EpisodeSelection
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
-from fewshot_i2v.runs.run_folder import read_run
+from fewshot_i2v.runs.run_folder import RunFolder, read_run
 from fewshot_i2v.runs.shards import Shard
 from fewshot_i2v.tuning.run_context import RunContext
 from fewshot_i2v.utils import input_files
 from fewshot_i2v.utils.patience import WAIT_SECONDS
+from tests.evaluation.engines.test_processes import PoolOfThisProcess
 from tests.runs.test_patience import Clock
 from tests.tiny import tiny_architecture, tiny_run, tiny_split
 
@@ -368,6 +371,66 @@ def test_a_worker_that_starts_while_the_root_is_away_waits(folder: Path, clock: 
     worker.close()
     assert clock.sleeps == [1, 2]
     assert _results(folder / "out") == expected
+
+
+@pytest.mark.parametrize("name", ["ENOENT", "ESTALE"])
+@pytest.mark.parametrize("moment", ["read_again", "write_summary"])
+def test_a_summary_is_not_made_of_records_that_are_away(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, name: str, moment: str
+) -> None:
+    """An absent file of records has none: a run folder that is away looks like an empty one."""
+    original = getattr(RunFolder, moment)
+
+    def lose(self: RunFolder, *arguments: Any) -> None:
+        if not clock.sleeps:
+            clock.at[3.0] = _lose_folder(self.path, name)
+        original(self, *arguments)
+
+    monkeypatch.setattr(RunFolder, moment, lose)
+    row = evaluate.run(_config(folder), selection=SHARD).rows[0]
+    assert row.episodes == 4
+    assert json.loads((row.folder / "summary.json").read_bytes())["episodes"] == 4
+    assert clock.sleeps == [1, 2]
+
+
+def test_the_main_process_makes_no_second_run_folder(folder: Path, clock: Clock) -> None:
+    """It opens the folder again when its workers are done, and the disk may be away then."""
+    config = _config(folder, at_once=4)
+    pool = PoolOfThisProcess(config)
+    wait = pool.wait
+
+    def wait_and_lose(seconds: float | None = None) -> list[Outcome]:
+        outcomes = wait(seconds)
+        (path,) = (folder / "out").iterdir()
+        clock.at[3.0] = _lose_folder(path, "ENOENT")
+        return outcomes
+
+    pool.wait = wait_and_lose  # type: ignore[method-assign]
+    row = evaluate.run(config, pool=pool).rows[0]
+    assert row.episodes == 4
+    assert json.loads((row.folder / "summary.json").read_bytes())["episodes"] == 4
+    assert clock.sleeps == [1, 2]
+    assert len(list((folder / "out").iterdir())) == 1
+
+
+def _lose_folder(path: Path, name: str) -> Callable[[], object]:
+    """Takes a run folder away, and returns what brings it back."""
+    if name == "ENOENT":
+        away = path.rename(path.with_name("away"))
+        return lambda: away.rename(path)
+    patch, code = pytest.MonkeyPatch(), getattr(errno, name)
+    for module in (io, os):
+        patch.setattr(module, "open", _refusing_below(path, code, module.open))
+    return patch.undo
+
+
+def _refusing_below(folder: Path, code: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    def refuse(file: Any, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401
+        if str(file).startswith(str(folder)):
+            raise OSError(code, os.strerror(code), str(file))
+        return real(file, *arguments, **more)
+
+    return refuse
 
 
 def _disturb(folder: Path, output: Path, seconds: float) -> Thread:

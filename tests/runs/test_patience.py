@@ -191,6 +191,6 @@ def test_a_process_alone_and_other_errors_do_not_wait(
         raise PermissionError(errno.EACCES, "no")
 
     with pytest.raises(PermissionError):
-        Patience(300).write(tmp_path, refuse)
+        Patience(300).run(tmp_path, refuse)
     assert not clock.sleeps
     assert patience._MAX_PAUSE < WAIT_SECONDS

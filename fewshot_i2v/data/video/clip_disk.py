@@ -89,7 +89,7 @@ class ClipDisk:
             VideoUnreadable: when the clip is to blame.
             ClipDiskError: when the disk is still away in the end.
         """
-        return self.patience.read(path, lambda: self._read_twice(read))
+        return self.patience.read_clips(path, lambda: self._read_twice(read))
 
     def decode(self, prepare: _Prepare, paths: Sequence[Path]) -> dict[Path, VideoUnreadable]:
         """Decodes clips; waits while their disk is away.
@@ -105,7 +105,7 @@ class ClipDisk:
             ClipDiskError: when the disk is still away in the end.
         """
         named = self.root or next(iter(paths), Path())
-        return self.patience.read(named, lambda: self._decode_twice(prepare, paths))
+        return self.patience.read_clips(named, lambda: self._decode_twice(prepare, paths))
 
     def _decode_twice(
         self, prepare: _Prepare, paths: Sequence[Path]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, WorkerPool, run_jobs
@@ -17,7 +18,8 @@ from fewshot_i2v.evaluation.row_execution import (
 )
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.runs.row_summary import RowSummary
-from fewshot_i2v.runs.run_folder import RunFolder
+from fewshot_i2v.runs.run_folder import RunFolder, wait_for_run
+from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 from fewshot_i2v.utils.progress import OverallProgress
 
 
@@ -38,6 +40,7 @@ class EngineRun:
     runners: Sequence[RowRunner]
     pool: WorkerPool
     _drawn: int | None = None
+    _begun: set[Path] = field(default_factory=set)
     _accuracies: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def run_rows(self, progress: OverallProgress, *, retry_failed: bool) -> list[RowSummary]:
@@ -64,8 +67,11 @@ class EngineRun:
     @contextmanager
     def _opened(self, runner: RowRunner, *, retry_failed: bool = False) -> Iterator[RowExecution]:
         facts, identity = runner.header()
-        path = self.context.config.output_folder / runner.row.slug
-        with RunFolder.open(path, facts, identity=identity) as folder:
+        path, patience = self.context.config.output_folder / runner.row.slug, Patience(WAIT_SECONDS)
+        if path in self._begun:
+            wait_for_run(path, patience)
+        with RunFolder.open(path, facts, identity=identity, patience=patience) as folder:
+            self._begun.add(path)
             yield RowExecution.plan(runner, folder, ALL_EPISODES, retry_failed=retry_failed)
 
     def _prepare(
