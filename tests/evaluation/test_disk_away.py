@@ -27,7 +27,7 @@ from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic.generate import write_missing_clips
 from fewshot_i2v.data.video.clip_cache import ClipCache
-from fewshot_i2v.errors import DiskError, SplitError
+from fewshot_i2v.errors import DiskError, EngineError, SplitError
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome
 from fewshot_i2v.evaluation.engines.pools import start_workers
@@ -39,7 +39,7 @@ from fewshot_i2v.runs.shards import Shard
 from fewshot_i2v.tuning.run_context import RunContext
 from fewshot_i2v.utils import input_files
 from fewshot_i2v.utils.patience import WAIT_SECONDS
-from tests.evaluation.engines.test_processes import PoolOfThisProcess
+from tests.evaluation.engines.test_processes import PoolOfThisProcess, begin_run
 from tests.runs.test_patience import Clock
 from tests.tiny import tiny_architecture, tiny_run, tiny_split
 
@@ -366,6 +366,7 @@ def test_a_worker_that_starts_while_the_root_is_away_waits(folder: Path, clock: 
     expected = _undisturbed(folder)
     with _root_away(folder, empty=True) as come_back:
         worker = Worker(_config(folder), Shard(1, 1), None)
+    begin_run(worker)
     clock.at[3.0] = come_back
     worker.run(BatchJob(0, 0, (0, 1, 2, 3)))
     worker.close()
@@ -411,6 +412,68 @@ def test_the_main_process_makes_no_second_run_folder(folder: Path, clock: Clock)
     assert json.loads((row.folder / "summary.json").read_bytes())["episodes"] == 4
     assert clock.sleeps == [1, 2]
     assert len(list((folder / "out").iterdir())) == 1
+
+
+def _lose_output(folder: Path) -> Callable[[], None]:
+    """Leaves an empty folder in place of that of all rows, as where a disk is not mounted."""
+    output, away = folder / "out", folder / "away"
+    output.rename(away)
+    output.mkdir()
+
+    def come_back() -> None:
+        output.rmdir()  # nothing was written there
+        away.rename(output)
+
+    return come_back
+
+
+TWO_ROWS = {"adapter": ["frozen", "bitfit"], "at_once": 4}
+
+
+def test_a_worker_makes_no_second_folder_for_its_next_row(folder: Path, clock: Clock) -> None:
+    config = _config(folder, **TWO_ROWS)
+    pool = PoolOfThisProcess(config)
+    submit = pool.submit
+
+    def lose_and_submit(job: BatchJob) -> None:
+        if job.row == 1:
+            clock.at[3.0] = _lose_output(folder)
+        submit(job)
+
+    pool.submit = lose_and_submit  # type: ignore[method-assign]
+    result = evaluate.run(config, pool=pool)
+    assert [row.episodes for row in result.rows] == [4, 4]
+    assert clock.sleeps == [1, 2]
+
+
+def test_a_shard_makes_no_second_folder_for_its_next_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    write = RunFolder.write_summary
+
+    def write_and_lose(self: RunFolder, *arguments: Any) -> None:
+        write(self, *arguments)
+        if not clock.sleeps:
+            clock.at[3.0] = _lose_output(folder)
+
+    monkeypatch.setattr(RunFolder, "write_summary", write_and_lose)
+    result = evaluate.run(_config(folder, **TWO_ROWS), selection=SHARD)
+    assert [row.episodes for row in result.rows] == [4, 4]
+    assert clock.sleeps == [1, 2]
+
+
+def test_episodes_that_workers_ran_without_a_record_end_the_run(folder: Path) -> None:
+    config = _config(folder, at_once=4)
+    pool = PoolOfThisProcess(config)
+    pool.wait = lambda _seconds=None: [Outcome(_taken(pool), (0.5,) * 4)]  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match=r"4 episodes were run and have no record.* run the same"):
+        evaluate.run(config, pool=pool)
+
+
+def _taken(pool: PoolOfThisProcess) -> BatchJob:
+    job, pool._job = pool._job, None
+    assert job is not None
+    return job
 
 
 def _lose_folder(path: Path, name: str) -> Callable[[], object]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
+from fewshot_i2v.errors import EngineError
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, WorkerPool, run_jobs
 from fewshot_i2v.evaluation.row_execution import (
@@ -21,6 +22,7 @@ from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.runs.run_folder import RunFolder, wait_for_run
 from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 from fewshot_i2v.utils.progress import OverallProgress
+from fewshot_i2v.utils.text_table import count_text
 
 
 @dataclass(eq=False)
@@ -48,6 +50,7 @@ class EngineRun:
 
         Raises:
             TooManyFailuresError: when more episodes of a row fail than it allows.
+            EngineError: when episodes were run and have no record.
             FewshotError: see `fewshot_i2v.errors`; finished episodes are on disk by then.
         """
         jobs = [
@@ -61,6 +64,7 @@ class EngineRun:
         for runner in self.runners:
             with self._opened(runner) as execution:
                 execution.check_failures()  # workers count their own
+                _check_recorded(execution)
                 summaries.append(execution.summarise())
         return summaries
 
@@ -133,3 +137,13 @@ class EngineRun:
                 execution.record_failed([(episode, str(execution.folder.path), reason)])
             execution.pending.clear()
             execution.check_failures()
+
+
+def _check_recorded(execution: RowExecution) -> None:
+    """Raises EngineError when workers are done, and episodes of theirs have no record."""
+    if execution.pending:
+        raise EngineError(
+            f"{execution.folder.path}: {count_text(len(execution.pending), 'episode')} were run "
+            "and have no record: its disk may have been away, or files were removed. Look at the "
+            "folder, and run the same command again"
+        )
