@@ -96,6 +96,10 @@ class DiskError(FewshotError):
         return isinstance(error, OSError) and error.errno in _DISK_ERRNOS
 
 
+class ClipDiskError(DiskError):
+    """A disk of clips, or of decoded clips, that is away: no clip is to blame."""
+
+
 class RecordWriteError(FewshotError):
     """A file of the run folder cannot be written, such as on a full disk.
 

@@ -29,10 +29,11 @@ from fewshot_i2v.evaluation.time_estimate import TimeEstimator
 from fewshot_i2v.models.factory import check_adapter_is_read
 from fewshot_i2v.runs.row_names import start_names
 from fewshot_i2v.runs.row_summary import UNTUNED_NOTE, RowSummary, merge_seeds
-from fewshot_i2v.runs.run_folder import RunFolder
+from fewshot_i2v.runs.run_folder import RunFolder, wait_for_run
 from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
+from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, stage
 
 
@@ -69,7 +70,8 @@ def run(
 
     Episodes recorded as failed run again with `retry_failed`. The results are of all that are
     recorded, whatever the selection. The workers of `pool` run the episodes, of this very
-    configuration, and end with the run; without a pool this process runs them.
+    configuration, and end with the run; without a pool this process runs them. With a pool or a
+    shard, a disk of clips that is away is waited for, see `ClipDisk`.
 
     Raises:
         UsageError: for a selection of a run with `until`, which looks at all episodes.
@@ -94,6 +96,8 @@ def _run(
         )
     _check_output(config)
     context = EvaluationContext.of(config)
+    if pool is not None or selection.shard is not None:
+        context.disk.wait_when_away()
     runners = build_row_runners(context)
     engine_run = None if pool is None else EngineRun(context, runners, pool)
 
@@ -243,9 +247,12 @@ def _run_in_turn(
     retry_failed: bool,
 ) -> list[RowSummary]:
     """Runs the rows in this process, one after the other."""
-    results = []
+    results: list[RowSummary] = []
+    patience = Patience() if selection.shard is None else Patience(WAIT_SECONDS)
     for runner in runners:
         overall.begin(runner.position)
+        if results:  # else the next row would be written where their disk belongs
+            wait_for_run(results[-1].folder, patience)
         context = runner.context
         later = runners[runner.position :]
         context.release_caches(retain=[key for row in later for key in row.cache_keys])

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.video.clip_cache import ClipCacheError
-from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.errors import ClipDiskError, VideoUnreadable
 from fewshot_i2v.evaluation.inputs import is_mini_batched, stack_support_frames
 from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
 from fewshot_i2v.models.prefix_store import ClipInput
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_CLIPS_AHEAD = 128
 """Bounds the pinned memory: a prefix on disk takes at most 8 MiB, frames of ViT-B/16 1.2 MB."""
+
+_FAILURES = (VideoUnreadable, ClipCacheError, ClipDiskError)
 
 
 class InputsAhead:
@@ -118,14 +120,14 @@ class InputsAhead:
         context = self._runner.context
         try:
             return context.read_clip(name, self._spec).pinned()
-        except (VideoUnreadable, ClipCacheError):
-            return None  # the main thread meets the same, and says so
+        except _FAILURES:
+            return None  # the main thread meets the same, and says so, or waits
 
     def _read_frames(self, group: Sequence[Episode]) -> Tensor | None:
         clips = self._runner.context.augmentation_clips(self._runner.row.tuning)
         try:
             frames = stack_support_frames(clips.read_frames, [e.support_clips for e in group])
-        except (VideoUnreadable, ClipCacheError):
+        except _FAILURES:
             return None  # as above
         return frames.pin_memory()
 

@@ -258,17 +258,19 @@ class RowExecution:
         """Summarises the records of the configured episodes, and writes the summary."""
         runner, folder = self.runner, self.folder
         n_episodes = len(runner.episodes)  # the folder may hold more
-        result = RowSummary.from_records(
-            folder.records,
-            [i for i in sorted(folder.records) if i < n_episodes],
-            adapter=runner.row.adapter.label,
-            head=runner.row.head.label,
-            shot=runner.row.shot,
-            parameters=runner.parameters,
-            display_flags=runner.display_flags,
-            training_seed=runner.row.training_seed,
-            folder=folder.path,
-            planned=n_episodes,
+        result = folder.read(
+            lambda: RowSummary.from_records(
+                folder.records,
+                [i for i in sorted(folder.records) if i < n_episodes],
+                adapter=runner.row.adapter.label,
+                head=runner.row.head.label,
+                shot=runner.row.shot,
+                parameters=runner.parameters,
+                display_flags=runner.display_flags,
+                training_seed=runner.row.training_seed,
+                folder=folder.path,
+                planned=n_episodes,
+            )
         )
         folder.write_summary(result.to_dict())
         return result

@@ -10,9 +10,9 @@ from types import NoneType
 from typing import Any
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
-from fewshot_i2v.runs.patience import Patience
 from fewshot_i2v.utils.files import create_file, replace_file, sync_folder
 from fewshot_i2v.utils.input_files import refuse_constant
+from fewshot_i2v.utils.patience import Patience
 from fewshot_i2v.utils.text_table import join_names
 
 SCHEMA = 1

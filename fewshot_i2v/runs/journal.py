@@ -15,10 +15,10 @@ from fewshot_i2v.runs.episode_record import (
     from_line,
     peek_index_and_status,
 )
-from fewshot_i2v.runs.patience import Patience
 from fewshot_i2v.runs.record_facts import RecordFacts, facts_of_line
 from fewshot_i2v.runs.shards import writer_of
 from fewshot_i2v.utils.files import sync_folder, write_all, write_new_file
+from fewshot_i2v.utils.patience import Patience
 
 _BLOCK = 1 << 16
 _OFFSET_BITS = 48  # a position is the number of a file, and in the lower bits an offset in it

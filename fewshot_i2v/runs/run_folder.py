@@ -20,11 +20,11 @@ a line that was changed, damaged or taken from another run is an error that name
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
 from fewshot_i2v.runs.episode_record import EpisodeRecord, identity_checksum, to_line
@@ -37,7 +37,6 @@ from fewshot_i2v.runs.header import (
 )
 from fewshot_i2v.runs.journal import Journal, RecordLines, second_result_error
 from fewshot_i2v.runs.lock import RunLock
-from fewshot_i2v.runs.patience import WAIT_SECONDS, Patience
 from fewshot_i2v.runs.shards import (
     JOURNAL_NAME,
     Shard,
@@ -46,6 +45,9 @@ from fewshot_i2v.runs.shards import (
     write_shard_facts,
 )
 from fewshot_i2v.utils.files import remove_leftovers
+from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,11 @@ class RunFolder:
         *,
         shard: Shard | None = None,
         planned: int = 0,
+        patience: Patience = Patience(),  # noqa: B008 - frozen
     ) -> None:
         self.path, self.header, self.records = path, data.header, data.records
         self._journal, self._resources = journal, resources
-        self._shard, self._planned = shard, planned
+        self._shard, self._planned, self._patience = shard, planned, patience
         self._run_checksum = _run_checksum(self.header)
 
     @classmethod
@@ -95,6 +98,7 @@ class RunFolder:
         *,
         identity: Mapping[str, Any],
         shard: Shard | None = None,
+        patience: Patience | None = None,
     ) -> RunFolder:
         """Starts a run in a folder, or resumes the one in it.
 
@@ -104,6 +108,8 @@ class RunFolder:
                 the run starts and not compared. `planned` is the number of episodes.
             identity: what decides the results, nested; must be that of the folder.
             shard: the part of the run that is added, to files of its own; None: the run.
+            patience: how long to wait for its disk from then on; None: a shard waits for the disk
+                that several machines share, a process alone stops at once.
 
         Returns:
             The folder, to be closed after use.
@@ -113,6 +119,8 @@ class RunFolder:
             RecordWriteError: when the disk refuses.
         """
         folder, planned = Path(path), int(header.get("planned", 0))
+        if patience is None:
+            patience = Patience() if shard is None else Patience(WAIT_SECONDS)
         _make_folder(folder)
         journal_path = folder / (shard.journal_name if shard else JOURNAL_NAME)
         with contextlib.ExitStack() as resources:
@@ -124,11 +132,19 @@ class RunFolder:
             if shard is None and planned > stored.get("planned", planned):
                 stored = {**stored, "planned": planned}
                 write_json(folder / "run.json", stored)
-            journal = Journal(journal_path, _patience(shard))
+            journal = Journal(journal_path, patience)
             resources.callback(journal.close)
             records = RecordLines(journals_of(folder), _run_checksum(stored))
             data = RunData(stored, records)
-            return cls(folder, data, journal, resources.pop_all(), shard=shard, planned=planned)
+            return cls(
+                folder,
+                data,
+                journal,
+                resources.pop_all(),
+                shard=shard,
+                planned=planned,
+                patience=patience,
+            )
 
     def append(self, records: Sequence[EpisodeRecord]) -> None:
         """Adds records: when it returns, they survive a kill and a power cut.
@@ -162,8 +178,27 @@ class RunFolder:
             offset += len(line) + 1
 
     def read_again(self) -> None:
-        """Reads the records again, with those that other processes have added."""
-        self.records = RecordLines(journals_of(self.path), self._run_checksum)
+        """Reads the records again, with those that other processes have added; errors as `read`."""
+        self.records = self.read(lambda: RecordLines(journals_of(self.path), self._run_checksum))
+
+    def read(self, read: Callable[[], _Read]) -> _Read:
+        """Reads something of the records; waits for their disk as `append` does.
+
+        Raises:
+            RecordError: when a file is damaged or cannot be read.
+        """
+
+        def _read_while_there() -> _Read:
+            result = read()
+            # an absent file has no records: where this one is, the others were there, too
+            self._journal.path.stat()
+            return result
+
+        try:
+            return self._patience.run(self._journal.path, _read_while_there)
+        except OSError as error:
+            reason = error.strerror or error
+            raise RecordError(f"{self._journal.path}: cannot be read: {reason}") from error
 
     def record_clips(self, digests: Mapping[str, str], *, n_cached: int | None = None) -> None:
         """Records the digests of the run's clips, by clip name; errors as `add_clip_digests`.
@@ -195,7 +230,7 @@ class RunFolder:
             RecordError: when it holds something JSON cannot carry.
             RecordWriteError: when the disk refuses.
         """
-        write_json(self.path / "summary.json", summary, _patience(self._shard))
+        write_json(self.path / "summary.json", summary, self._patience)
 
     def close(self) -> None:
         """Closes the files and releases the folder; a second call does nothing."""
@@ -233,9 +268,16 @@ def read_run(path: str | Path) -> RunData:
     return RunData(header, records.sort_by_index())
 
 
-def _patience(shard: Shard | None) -> Patience:
-    """A shard waits for the disk that several machines share; a process alone stops at once."""
-    return Patience() if shard is None else Patience(WAIT_SECONDS)
+def wait_for_run(folder: Path, patience: Patience) -> None:
+    """Waits for a run folder that was there: without its disk, another one would be made.
+
+    Raises:
+        RecordWriteError: when it is still away in the end.
+    """
+    try:
+        patience.run(folder, (folder / "run.json").stat)
+    except OSError as error:
+        raise RecordWriteError(folder, error) from error
 
 
 def _make_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from fewshot_i2v.errors import RecordError, UsageError
 from fewshot_i2v.runs.header import read_json_object, write_json
-from fewshot_i2v.runs.patience import WAIT_SECONDS, Patience
+from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 
 JOURNAL_NAME = "episodes.jsonl"
 """Records of a run without shards."""

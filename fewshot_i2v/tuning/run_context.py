@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.data.video.cache_use import mark_used
 from fewshot_i2v.data.video.clip_cache import ClipCache
-from fewshot_i2v.data.video.clip_disk import check_root_of_clips
+from fewshot_i2v.data.video.clip_disk import ClipDisk
 from fewshot_i2v.data.video.feature_files import FeatureFiles
 from fewshot_i2v.data.video.frame_sampling import SEGMENT_THIRDS
 from fewshot_i2v.data.video.reader import DecodeOptions
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from fewshot_i2v.models.heads.base.head import Head
 
 _Config = TypeVar("_Config", bound=CommonConfig)
+_Read = TypeVar("_Read")
 _DIGEST_LENGTH = 16
 _MAX_SHOWN_ERRORS = 20
 _CPU_CACHE_BYTES = 2 << 30
@@ -144,6 +145,7 @@ class RunContext:
         encoder: the frozen encoder, on the device in the run's precision.
         store: decoded clips.
         folder: of the clip files where the split generates them.
+        disk: of the clip files.
         unreadable: clips that could not be read, by clip name; also those of which this showed only
             when they were needed, as where features on disk are damaged and the clip is, too.
         on_encoded: called with 1 for every clip that a feature cache encodes or reads from disk;
@@ -157,6 +159,7 @@ class RunContext:
     encoder: Encoder
     store: ClipCache
     folder: Path
+    disk: ClipDisk
     unreadable: dict[str, VideoUnreadable] = field(default_factory=dict)
     on_encoded: Callable[[int], object] | None = None
     clips_ahead: Callable[[str, PrefixSpec], ClipInput | None] | None = None
@@ -202,7 +205,8 @@ class RunContext:
             verify=config.verify,
             cache_limit=config.cache_limit,
         )
-        return cls(config, split, encoder, store, folder)
+        disk = ClipDisk(folder if split.generator else split.root)
+        return cls(config, split, encoder, store, folder, disk)
 
     @classmethod
     def reads_prefixes_alone(cls, config: Any) -> bool:  # noqa: ANN401 - of a subclass, too
@@ -250,7 +254,9 @@ class RunContext:
         paths, orders = map(self.clip_path, names), map(self.frame_order_key, names)
         if self.split.generator and self.config.root is None and self.folder.is_dir():
             mark_used(self.folder, self.folder.stat())
-        is_found = self.prefixes.find(list(paths), spec.cache_key(self.encoder.tower), list(orders))
+        arguments = list(paths), spec.cache_key(self.encoder.tower), list(orders)
+        root = self.disk.root or self.folder
+        is_found = self.disk.read(root, lambda: self.prefixes.find(*arguments))
         return {name for name, found in zip(names, is_found, strict=True) if found}
 
     def decode_clips(self, clips: Iterable[str], *, progress: bool | OverallProgress) -> None:
@@ -270,11 +276,13 @@ class RunContext:
             if self.config.root is None:
                 mark_used(self.folder, self.folder.stat())
         paths = {self.clip_path(name): name for name in missing}
-        with stage(progress, "decode", len(paths), "clips") as advance:
-            failures = self.store.prepare(list(paths), progress=advance)
+
+        def _prepare(some: Sequence[Path]) -> dict[Path, VideoUnreadable]:
+            with stage(progress, "decode", len(some), "clips") as advance:
+                return self.store.prepare(some, progress=advance)
+
+        failures = self.disk.decode(_prepare, list(paths))
         self._note_excess(progress)
-        if failures:
-            self._check_root()
         self.unreadable.update({paths[path]: error for path, error in failures.items()})
         self._decoded_clips.update(set(missing) - self.unreadable.keys())
 
@@ -302,31 +310,22 @@ class RunContext:
             VideoChangedError: when its content is not that of `content_digests` any more.
             VideoUnreadable: when it can no longer be read; it is then one of `unreadable`.
         """
-        with self._unreadable_noted(clip):
-            return self.read_frames(clip)
+        return self._read(clip, lambda: self.read_frames(clip))
 
     def read_frames(self, clip: str) -> NDArray[np.uint8]:
         """Reads what `frames` returns; errors are the same, and nothing is noted of them."""
         self._refuse_changed(clip)
         return self.store.get(self.clip_path(clip))
 
-    @contextmanager
-    def _unreadable_noted(self, clip: str) -> Iterator[None]:
-        """Adds a clip to `unreadable` where the block finds that it cannot be read."""
+    def _read(self, clip: str, read: Callable[[], _Read]) -> _Read:
+        """Reads something of a clip; one that cannot be read is then one of `unreadable`."""
         try:
-            yield
+            return self.disk.read(self.clip_path(clip), read)
         except VideoChangedError:  # the clip may be fine, and the run is not
             raise
         except VideoUnreadable as error:
-            self._check_root()
             self.unreadable[clip] = error
             raise
-
-    def _check_root(self) -> None:
-        """Refuses to call clips unreadable while the folder of all of them is away."""
-        root = self.folder if self.split.generator else self.split.root
-        if root is not None:
-            check_root_of_clips(root)
 
     def _refuse_changed(self, clip: str) -> None:
         """Refuses a clip whose content is not what the run recorded of it."""
@@ -351,12 +350,15 @@ class RunContext:
         if self.on_encoded is not None:
             self.on_encoded(1)
         path, order = self.clip_path(clip), self.frame_order_key(clip)
-        with self._unreadable_noted(clip):
+
+        def _load() -> torch.Tensor:
             self._refuse_changed(clip)
             read = None if self.clips_ahead is None else self.clips_ahead(clip, spec)
             if read is not None:
                 return self.prefixes.finish(path, spec, read, order)
             return self.prefixes.load(path, spec, lambda: self._frames_to_encode(clip), order)
+
+        return self._read(clip, _load)
 
     def read_clip(self, clip: str, spec: PrefixSpec) -> ClipInput:
         """Reads what a prefix needs of a clip on the host; any thread may do so.
@@ -384,8 +386,9 @@ class RunContext:
         """
         digests = {}
         for name in sorted(set(clips) - self.unreadable.keys()):
+            path = self.clip_path(name)
             with suppress(VideoUnreadable):
-                digest = self.store.digest(self.clip_path(name))
+                digest = self.disk.read(path, partial(self.store.digest, path))
                 digests[name] = self._digests.setdefault(name, digest)[:_DIGEST_LENGTH]
         self.store.save_digests()
         return digests

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite, nan
+from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from tqdm import tqdm
@@ -36,6 +37,8 @@ class _Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
     """
 
     seconds_left: float | None = None
+    # that of tqdm is a semaphore too, which is left where a worker process is killed
+    _lock = RLock()
 
     @property
     def format_dict(self) -> dict[str, Any]:
@@ -245,7 +248,7 @@ def show_note(progress: bool | OverallProgress, text: str) -> None:
     """
     if progress.display.disable if isinstance(progress, OverallProgress) else not progress:
         return
-    tqdm.write(text, file=terminal_stream())
+    _Bar.write(text, file=terminal_stream())
 
 
 @contextmanager

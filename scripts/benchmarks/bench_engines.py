@@ -8,7 +8,8 @@ as fast. Start-up and imports count. The runs are done in turn, `--rounds` times
 another run has its workers killed, so many times, and one has its main process killed five times
 and continued with another number of workers. A worker is killed at a random moment of an episode,
 after it has recorded one: workers that are killed before they have done anything end a run, as they
-should. FILE gets the figures as JSON.
+should. With `--sleep 50`, episodes of the frozen encoder sleep 50 ms in place of the work of a
+device, one at a time, in one process and with 1, 2 and 4 workers. FILE gets the figures as JSON.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from _sleeping import ABOUT, load, measure_sleeping, write_head
 
 from fewshot_i2v import __version__
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
@@ -35,20 +38,25 @@ from fewshot_i2v.utils.environment import git_commit
 
 _COMMAND = [
     *(sys.executable, "-m", "fewshot_i2v", "evaluate", "quickstart", "--quiet", "--json"),
-    *("--adapter", "st-adapter", "--start", "demo-motions", "--no-untuned", "--at-once", "1"),
+    *("--no-untuned", "--at-once", "1"),
 ]
+_TUNED = ["--adapter", "st-adapter", "--start", "demo-motions"]
+_SLEEPING = ["--adapter", "frozen", "--head", "sleeping"]
+_SLEEPING_WORKERS = (0, 1, 2, 4)
 _MAIN_KILLS = 5
 _LOOK_SECONDS = 0.02
 Records = dict[int, dict[str, Any]]
 
 
-def start(output: Path, *flags: str) -> subprocess.Popen[bytes]:
-    """Start an evaluation; its workers have one thread each."""
+def start(
+    output: Path, *flags: str, row: Sequence[str] = _TUNED, **environment: str
+) -> subprocess.Popen[bytes]:
+    """Start an evaluation of a row; its workers have one thread each."""
     return subprocess.Popen(
-        [*_COMMAND, "--output", str(output), *flags],
+        [*_COMMAND, *row, "--output", str(output), *flags],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **environment},
     )
 
 
@@ -186,11 +194,57 @@ def measure(
 @click.option("--steps", type=click.IntRange(1), help="Of an episode, for short ones.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--kills", default=0, show_default=True, help="Times that a worker is killed.")
+@click.option("--sleep", type=click.IntRange(1), help="Milliseconds that an episode sleeps.")
 @click.option("--ray", is_flag=True, help="Also one and two workers of a local Ray cluster.")
 def main(
-    work: Path, out: Path, episodes: int, steps: int | None, rounds: int, kills: int, *, ray: bool
+    work: Path,
+    out: Path,
+    episodes: int,
+    steps: int | None,
+    rounds: int,
+    kills: int,
+    sleep: int | None,
+    *,
+    ray: bool,
 ) -> None:
     """Measure; see the top of this file."""
+    report: dict[str, Any] = {
+        "version": __version__,
+        "commit": git_commit(),
+        "cores": len(os.sched_getaffinity(0)),
+        "episodes": episodes,
+    }
+    flags = ["--episodes", str(episodes)]
+    if sleep is not None:
+        report |= sleeping(work, flags, rounds, sleep)
+    else:
+        report |= tuned(work, flags, episodes, steps, rounds, kills, ray=ray)
+    out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def sleeping(work: Path, flags: Sequence[str], rounds: int, milliseconds: int) -> dict[str, Any]:
+    """Measure episodes that sleep."""
+    plugins = write_head(work, milliseconds / 1000)
+    begin = partial(start, row=_SLEEPING, FEWSHOT_I2V_PLUGINS=str(plugins.resolve()))
+    if begin(work / "first", *flags, "--head", "prototype").wait() != 0:  # decodes and encodes
+        raise click.ClickException("the evaluation failed")
+    runs = measure_sleeping(
+        begin, records_of, work, flags, rounds=rounds, workers=_SLEEPING_WORKERS
+    )
+    return {"about": ABOUT, "milliseconds": milliseconds, "load": load(), "runs": runs}
+
+
+def tuned(
+    work: Path,
+    flags: list[str],
+    episodes: int,
+    steps: int | None,
+    rounds: int,
+    kills: int,
+    *,
+    ray: bool,
+) -> dict[str, Any]:
+    """Measure tuned episodes, and runs of them that are killed."""
     kinds: dict[str, Sequence[str]] = {
         "one process": (),
         "1 worker": ("--engine", "processes", "--processes", "1"),
@@ -199,15 +253,9 @@ def main(
     if ray:
         kinds["1 worker of Ray"] = ("--engine", "ray", "--processes", "1")
         kinds["2 workers of Ray"] = ("--engine", "ray", "--processes", "2")
-    flags = ["--episodes", str(episodes)]
     run(work / "first", *flags, "--steps", "0")  # generates and decodes the clips
     flags += [] if steps is None else ["--steps", str(steps)]
-    report: dict[str, Any] = {
-        "version": __version__,
-        "commit": git_commit(),
-        "cores": len(os.sched_getaffinity(0)),
-        "episodes": episodes,
-    }
+    report: dict[str, Any] = {}
     report["runs"], expected = measure(work, flags, rounds, kinds)
     episode_seconds = min(report["runs"]["one process"]["seconds"]) / episodes
     tests: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -219,7 +267,7 @@ def main(
         facts = test(output)
         report[name] = {**facts, "records_are_equal": records_of(output) == expected}
         click.echo(f"{name}: {report[name]}", err=True)
-    out.write_text(json.dumps(report, indent=1) + "\n")
+    return report
 
 
 if __name__ == "__main__":

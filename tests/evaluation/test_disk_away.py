@@ -1,25 +1,50 @@
-"""A disk of clips that is away stops a run; a clip that alone cannot be read fails its episodes."""
+"""A disk of clips that is away stops a run, or is waited for where several processes share it.
+
+A clip that alone cannot be read fails its episodes at once in any case.
+"""
 
 from __future__ import annotations
 
 import errno
+import io
+import json
 import os
-from collections.abc import Callable
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+import yaml
 
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic.generate import write_missing_clips
-from fewshot_i2v.errors import DiskError
+from fewshot_i2v.data.video.clip_cache import ClipCache
+from fewshot_i2v.errors import DiskError, EngineError, SplitError
 from fewshot_i2v.evaluation import evaluate
-from fewshot_i2v.runs.run_folder import read_run
+from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome
+from fewshot_i2v.evaluation.engines.pools import start_workers
+from fewshot_i2v.evaluation.engines.worker import Worker
+from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, EpisodeSelection
+from fewshot_i2v.runs.episode_record import TIMING_KEYS
+from fewshot_i2v.runs.run_folder import RunFolder, read_run
+from fewshot_i2v.runs.shards import Shard
+from fewshot_i2v.tuning.run_context import RunContext
 from fewshot_i2v.utils import input_files
+from fewshot_i2v.utils.patience import WAIT_SECONDS
+from tests.evaluation.engines.test_processes import PoolOfThisProcess, begin_run
+from tests.runs.test_patience import Clock
 from tests.tiny import tiny_architecture, tiny_run, tiny_split
 
 AWAY = ["ESTALE", "ETIMEDOUT", "ENOTCONN", "EHOSTDOWN"]
+SHARD = EpisodeSelection(Shard(1, 1))
 
 
 @pytest.fixture
@@ -129,4 +154,423 @@ def test_an_input_error_where_the_folder_cannot_be_listed_stops_the_run(
     _refusing(monkeypatch, "EIO", lambda path: path.suffix == ".mp4")
     with pytest.raises(DiskError, match=r"the disk of .* away"):
         evaluate.run(config)
+    assert _recorded(folder) == []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def _results(output: Path) -> dict[int, dict[str, Any]]:
+    (header,) = output.glob("*/run.json")
+    return {
+        index: {key: value for key, value in r.to_dict().items() if key not in TIMING_KEYS}
+        for index, r in read_run(header.parent).records.items()
+    }
+
+
+def _undisturbed(folder: Path, **changes: Any) -> dict[int, dict[str, Any]]:
+    """The results of a run with a cache of its own, so that the next one decodes as well."""
+    other = {"output": folder / "undisturbed", "cache": folder / "other-cache"}
+    evaluate.run(_config(folder, **changes, **other))
+    return _results(folder / "undisturbed")
+
+
+@pytest.mark.parametrize("name", AWAY)
+def test_a_shard_waits_for_the_disk_of_its_clips(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    expected = _undisturbed(folder)
+    with monkeypatch.context() as patch:
+        _refusing(patch, name, lambda path: path.suffix == ".mp4")
+        clock.at[3.0] = patch.undo
+        evaluate.run(_config(folder), selection=SHARD)
+    assert clock.sleeps == [1, 2]  # tried three times
+    assert _results(folder / "out") == expected
+    first, last = caplog.messages
+    assert first == f"{folder / 'clips'}: its disk is away; trying again for 300 s"
+    assert last == f"{folder / 'clips'}: goes on after 3 s"
+
+
+def test_a_shard_ends_when_the_disk_of_its_clips_stays_away(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    with monkeypatch.context() as patch:
+        _refusing(patch, "ESTALE", lambda path: path.suffix == ".mp4")
+        with pytest.raises(DiskError, match=r"the disk of .* away") as caught:
+            evaluate.run(_config(folder), selection=SHARD)
+    assert caught.value.exit_code == 1
+    assert clock.now == WAIT_SECONDS
+    assert max(clock.sleeps) == 30
+    assert _recorded(folder) == []
+    assert evaluate.run(_config(folder), selection=SHARD).rows[0].episodes == 4
+
+
+@pytest.mark.parametrize("code", ["ESTALE", "ETIMEDOUT"])
+def test_a_shard_waits_while_it_reads_single_clips(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, code: str
+) -> None:
+    """Also when clips are decoded already: each is looked at before it is read."""
+    expected = _undisturbed(folder)
+    decode = RunContext.decode_clips
+
+    def decode_and_lose(self: RunContext, clips: Any, **settings: Any) -> None:  # noqa: ANN401
+        decode(self, clips, **settings)
+        if not clock.sleeps and not clock.at:
+            patch = pytest.MonkeyPatch()
+            _refusing(patch, code, lambda path: path.suffix == ".mp4")
+            clock.at[7.0] = patch.undo
+
+    monkeypatch.setattr(RunContext, "decode_clips", decode_and_lose)
+    evaluate.run(_config(folder), selection=SHARD)
+    assert clock.sleeps == [1, 2, 4]
+    assert _results(folder / "out") == expected
+
+
+def test_a_shard_waits_for_the_disk_of_decoded_clips(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    expected = _undisturbed(folder)
+    real = os.path.exists  # what a stale handle does to any look at an entry
+    patch = pytest.MonkeyPatch()
+
+    def exists(self: Path) -> bool:
+        if self.suffix == ".npy":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self))
+        return real(self)
+
+    patch.setattr(Path, "exists", exists)
+    clock.at[1.0] = patch.undo
+    evaluate.run(_config(folder), selection=SHARD)
+    assert clock.sleeps == [1]
+    assert _results(folder / "out") == expected
+
+
+@contextmanager
+def _root_away(folder: Path, *, empty: bool) -> Iterator[Callable[[], None]]:
+    """Takes the root of the clips away, and yields what brings it back."""
+    root, elsewhere = folder / "clips", folder / "elsewhere"
+    root.rename(elsewhere)
+    if empty:  # as where a disk is not mounted
+        root.mkdir()
+
+    def come_back() -> None:
+        if empty:
+            root.rmdir()
+        elsewhere.rename(root)
+
+    yield come_back
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_shard_waits_for_a_root_that_was_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, empty: bool
+) -> None:
+    expected = _undisturbed(folder)
+    decode = RunContext.decode_clips
+
+    def lose_and_decode(self: RunContext, clips: Any, **settings: Any) -> None:  # noqa: ANN401
+        if not clock.sleeps:
+            with _root_away(folder, empty=empty) as come_back:
+                clock.at[3.0] = come_back
+        decode(self, clips, **settings)
+
+    monkeypatch.setattr(RunContext, "decode_clips", lose_and_decode)
+    evaluate.run(_config(folder), selection=SHARD)
+    assert clock.sleeps == [1, 2]
+    assert _results(folder / "out") == expected
+
+
+def test_a_shard_refuses_a_root_that_is_empty_from_the_start_at_once(
+    folder: Path, clock: Clock
+) -> None:
+    """It is a wrong folder rather than a disk that is away for a minute."""
+    with _root_away(folder, empty=True):
+        with pytest.raises(DiskError, match="is empty"):
+            evaluate.run(_config(folder), selection=SHARD)
+        (folder / "clips").rmdir()
+        with pytest.raises(SplitError, match="no folder"):
+            evaluate.run(_config(folder), selection=SHARD)
+    assert not clock.sleeps
+    assert _recorded(folder) == []
+
+
+@pytest.mark.parametrize("selection", [ALL_EPISODES, SHARD])
+def test_a_root_that_comes_back_before_anyone_looks_blames_no_clip(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, selection: EpisodeSelection
+) -> None:
+    """Clips are decoded for minutes: by then the root may be there again."""
+    expected = _undisturbed(folder)
+    prepare = ClipCache.prepare
+    counts = []
+
+    def lose_and_prepare(self: ClipCache, paths: Any, progress: Any = None) -> Any:  # noqa: ANN401
+        counts.append(len(paths))
+        if len(counts) > 1:
+            return prepare(self, paths, progress)
+        with _root_away(folder, empty=True) as come_back:
+            failures = prepare(self, paths, progress)
+            come_back()
+        assert len(failures) == len(paths)
+        return failures
+
+    monkeypatch.setattr(ClipCache, "prepare", lose_and_prepare)
+    evaluate.run(_config(folder), selection=selection)
+    assert counts[1] == counts[0]  # all were read again
+    assert not clock.sleeps
+    assert _results(folder / "out") == expected
+
+
+def _make_frame_folder_with_a_dangling_link(clip: Path) -> None:
+    clip.unlink()
+    clip.mkdir()
+    (clip / "img_00001.jpg").symlink_to("nowhere.jpg")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        Path.unlink,
+        lambda clip: clip.write_bytes(b"no video"),
+        lambda clip: clip.write_bytes(clip.read_bytes()[:200]),
+        _make_frame_folder_with_a_dangling_link,
+    ],
+    ids=["missing", "no video", "cut", "picture missing"],
+)
+def test_a_shard_does_not_wait_for_a_clip_that_is_to_blame(
+    folder: Path, clock: Clock, harm: Callable[[Path], object]
+) -> None:
+    harm(min((folder / "clips").rglob("*.mp4")))
+    row = evaluate.run(_config(folder, episodes=12), selection=SHARD).rows[0]
+    assert row.failed > 0
+    assert row.failed + row.episodes == 12
+    assert not clock.sleeps
+
+
+def test_a_process_alone_does_not_wait(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    _refusing(monkeypatch, "ESTALE", lambda path: path.suffix == ".mp4")
+    with pytest.raises(DiskError):
+        evaluate.run(_config(folder))
+    assert not clock.sleeps
+
+
+def test_a_worker_that_starts_while_the_root_is_away_waits(folder: Path, clock: Clock) -> None:
+    """The main process has seen clips there, so it is no wrong folder."""
+    expected = _undisturbed(folder)
+    with _root_away(folder, empty=True) as come_back:
+        worker = Worker(_config(folder), Shard(1, 1), None)
+    begin_run(worker)
+    clock.at[3.0] = come_back
+    worker.run(BatchJob(0, 0, (0, 1, 2, 3)))
+    worker.close()
+    assert clock.sleeps == [1, 2]
+    assert _results(folder / "out") == expected
+
+
+@pytest.mark.parametrize("name", ["ENOENT", "ESTALE"])
+@pytest.mark.parametrize("moment", ["read_again", "write_summary"])
+def test_a_summary_is_not_made_of_records_that_are_away(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, name: str, moment: str
+) -> None:
+    """An absent file of records has none: a run folder that is away looks like an empty one."""
+    original = getattr(RunFolder, moment)
+
+    def lose(self: RunFolder, *arguments: Any) -> None:
+        if not clock.sleeps:
+            clock.at[3.0] = _lose_folder(self.path, name)
+        original(self, *arguments)
+
+    monkeypatch.setattr(RunFolder, moment, lose)
+    row = evaluate.run(_config(folder), selection=SHARD).rows[0]
+    assert row.episodes == 4
+    assert json.loads((row.folder / "summary.json").read_bytes())["episodes"] == 4
+    assert clock.sleeps == [1, 2]
+
+
+def test_the_main_process_makes_no_second_run_folder(folder: Path, clock: Clock) -> None:
+    """It opens the folder again when its workers are done, and the disk may be away then."""
+    config = _config(folder, at_once=4)
+    pool = PoolOfThisProcess(config)
+    wait = pool.wait
+
+    def wait_and_lose(seconds: float | None = None) -> list[Outcome]:
+        outcomes = wait(seconds)
+        (path,) = (folder / "out").iterdir()
+        clock.at[3.0] = _lose_folder(path, "ENOENT")
+        return outcomes
+
+    pool.wait = wait_and_lose  # type: ignore[method-assign]
+    row = evaluate.run(config, pool=pool).rows[0]
+    assert row.episodes == 4
+    assert json.loads((row.folder / "summary.json").read_bytes())["episodes"] == 4
+    assert clock.sleeps == [1, 2]
+    assert len(list((folder / "out").iterdir())) == 1
+
+
+def _lose_output(folder: Path) -> Callable[[], None]:
+    """Leaves an empty folder in place of that of all rows, as where a disk is not mounted."""
+    output, away = folder / "out", folder / "away"
+    output.rename(away)
+    output.mkdir()
+
+    def come_back() -> None:
+        output.rmdir()  # nothing was written there
+        away.rename(output)
+
+    return come_back
+
+
+TWO_ROWS = {"adapter": ["frozen", "bitfit"], "at_once": 4}
+
+
+def test_a_worker_makes_no_second_folder_for_its_next_row(folder: Path, clock: Clock) -> None:
+    config = _config(folder, **TWO_ROWS)
+    pool = PoolOfThisProcess(config)
+    submit = pool.submit
+
+    def lose_and_submit(job: BatchJob) -> None:
+        if job.row == 1:
+            clock.at[3.0] = _lose_output(folder)
+        submit(job)
+
+    pool.submit = lose_and_submit  # type: ignore[method-assign]
+    result = evaluate.run(config, pool=pool)
+    assert [row.episodes for row in result.rows] == [4, 4]
+    assert clock.sleeps == [1, 2]
+
+
+def test_a_shard_makes_no_second_folder_for_its_next_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    write = RunFolder.write_summary
+
+    def write_and_lose(self: RunFolder, *arguments: Any) -> None:
+        write(self, *arguments)
+        if not clock.sleeps:
+            clock.at[3.0] = _lose_output(folder)
+
+    monkeypatch.setattr(RunFolder, "write_summary", write_and_lose)
+    result = evaluate.run(_config(folder, **TWO_ROWS), selection=SHARD)
+    assert [row.episodes for row in result.rows] == [4, 4]
+    assert clock.sleeps == [1, 2]
+
+
+def test_episodes_that_workers_ran_without_a_record_end_the_run(folder: Path) -> None:
+    config = _config(folder, at_once=4)
+    pool = PoolOfThisProcess(config)
+    pool.wait = lambda _seconds=None: [Outcome(_taken(pool), (0.5,) * 4)]  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match=r"4 episodes were run and have no record.* run the same"):
+        evaluate.run(config, pool=pool)
+
+
+def _taken(pool: PoolOfThisProcess) -> BatchJob:
+    job, pool._job = pool._job, None
+    assert job is not None
+    return job
+
+
+def _lose_folder(path: Path, name: str) -> Callable[[], object]:
+    """Takes a run folder away, and returns what brings it back."""
+    if name == "ENOENT":
+        away = path.rename(path.with_name("away"))
+        return lambda: away.rename(path)
+    patch, code = pytest.MonkeyPatch(), getattr(errno, name)
+    for module in (io, os):
+        patch.setattr(module, "open", _refusing_below(path, code, module.open))
+    return patch.undo
+
+
+def _refusing_below(folder: Path, code: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    def refuse(file: Any, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401
+        if str(file).startswith(str(folder)):
+            raise OSError(code, os.strerror(code), str(file))
+        return real(file, *arguments, **more)
+
+    return refuse
+
+
+def _disturb(folder: Path, output: Path, seconds: float) -> Thread:
+    """Takes the root of the clips away for a while when the first record has been written."""
+
+    def run() -> None:
+        while not any(path.stat().st_size for path in output.rglob("episodes-*.jsonl")):
+            time.sleep(0.005)
+        with _root_away(folder, empty=True) as come_back:
+            time.sleep(seconds)
+            come_back()
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_worker_waits_for_a_root_that_comes_back(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"episodes": 200, "at_once": 1}
+    expected = _undisturbed(folder, **settings)
+    config = _config(folder, **settings)
+    thread = _disturb(folder, folder / "out", 2.0)
+    result = evaluate.run(config, pool=start_workers("processes", config, processes=1))
+    thread.join()
+    assert result.failed == 0
+    assert _results(folder / "out") == expected
+    waited = r"its disk is away; trying again for 300 s\n.* goes on after \d+ s\n"
+    assert re.search(waited, capfd.readouterr().err)
+
+
+_COMMAND = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fewshot_i2v.evaluation import evaluate
+from fewshot_i2v.tuning.run_context import RunContext
+from pathlib import Path
+
+decode = RunContext.decode_clips
+
+def lose_and_decode(self, clips, **settings):
+    root = self.split.root
+    root.rename(root.with_name("elsewhere"))
+    root.mkdir()
+    decode(self, clips, **settings)
+
+RunContext.decode_clips = lose_and_decode
+from fewshot_i2v.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
+def test_a_signal_ends_the_wait_at_once(folder: Path, number: signal.Signals, status: int) -> None:
+    config = _config(folder)
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", _COMMAND, "evaluate", str(path), "--shard", "1/1", "--quiet"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert any("trying again for" in line for line in lines)
+        start = time.perf_counter()
+        process.send_signal(number)
+        rest = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == status
+    assert "the same command goes on from there" in rest
+    assert time.perf_counter() - start < 30
     assert _recorded(folder) == []

@@ -43,6 +43,7 @@ from fewshot_i2v.models.encoders.weights import randomise_weights
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.runs.run_folder import read_run
 from fewshot_i2v.runs.shards import Shard
+from tests.evaluation.engines.test_processes import begin_run
 from tests.tiny import tiny_architecture, tiny_run, tiny_split
 
 UNCHANGED = {"steps": 2, "recipe": "none"}
@@ -298,6 +299,7 @@ def test_a_worker_records_what_only_it_cannot_read(
     only_first = sorted(set(_clips_of(records[0])) - set(_clips_of(records[1])))[0]
     config = runs.config(**changes, max_failed=1)
     worker = Worker(config, Shard(1, 1), None)
+    begin_run(worker)
     _refuse_to_decode(monkeypatch, {worker.context.clip_path(only_first)})
     outcome = worker.run(BatchJob(0, 0, (0, 1)))
     worker.close()
@@ -329,6 +331,7 @@ def test_a_worker_uses_the_same_cache(runs: Runs) -> None:
     runs.run(at_once=1)
     config = runs.config(at_once=1)
     worker = Worker(config, Shard(1, 1), None)
+    begin_run(worker)
     with counted() as counts:
         execution = worker._open(worker._runners[0])
         execution.prepare(progress=False)

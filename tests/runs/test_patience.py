@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
-from fewshot_i2v.runs import patience
-from fewshot_i2v.runs.patience import WAIT_SECONDS, Patience
 from fewshot_i2v.runs.run_folder import read_run
+from fewshot_i2v.utils import patience
+from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 from tests.runs.record_samples import record
 from tests.runs.test_shards import opened
 
@@ -83,9 +83,10 @@ def test_a_shard_waits_for_its_disk(
         run.append([record(2), record(4)])
     assert 60 <= clock.now < 95
     assert clock.sleeps[:5] == [1, 2, 4, 8, 16]
-    (message,) = caplog.messages  # once
-    assert "episodes-1-of-2.jsonl" in message
-    assert "trying again for 300 s" in message
+    first, last = caplog.messages  # once, whatever the number of attempts
+    assert "episodes-1-of-2.jsonl" in first
+    assert "trying again for 300 s" in first
+    assert f"episodes-1-of-2.jsonl: goes on after {clock.now:.0f} s" in last
     data = read_run(tmp_path)
     assert data.records == {i: record(i) for i in (0, 2, 4)}
     assert len((tmp_path / "episodes-1-of-2.jsonl").read_bytes().splitlines()) == 3

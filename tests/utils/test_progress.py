@@ -7,9 +7,10 @@ import sys
 from math import isnan
 
 import pytest
+from tqdm import std, tqdm
 
 from fewshot_i2v.utils import progress as progress_module
-from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, stage
+from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, show_note, stage
 
 ROWS = [
     Task("frozen 1-shot", "frozen", 10.0),
@@ -127,3 +128,15 @@ def test_nothing_is_shown_unless_it_is_asked_for(capsys: pytest.CaptureFixture[s
     with overall_progress(ROWS, "row", progress=False) as overall:
         _go_over_rows(overall)
     assert capsys.readouterr().err == ""
+
+
+def test_bars_make_no_semaphore(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of a worker that is killed is left, which Python warns of when the command ends."""
+    monkeypatch.setattr(std, "TqdmDefaultWriteLock", lambda: pytest.fail("a semaphore was made"))
+    monkeypatch.delattr(tqdm, "_lock", raising=False)
+    with stage(False, "decode", 2, "clips") as advance:
+        advance(2)
+    show_note(True, "a note")
+    assert "a note" in capsys.readouterr().err

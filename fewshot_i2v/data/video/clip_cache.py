@@ -40,10 +40,11 @@ from fewshot_i2v.data.video.clip_digest import (
     FileStamp,
     file_stamp,
 )
+from fewshot_i2v.data.video.clip_disk import check_disk_of
 from fewshot_i2v.data.video.frame_sampling import check_count
 from fewshot_i2v.data.video.reader import READER_FAMILY, DecodeOptions, decode
 from fewshot_i2v.data.video.worker_pool import Job, run_jobs
-from fewshot_i2v.errors import FewshotError, VideoUnreadable
+from fewshot_i2v.errors import ClipDiskError, FewshotError, VideoUnreadable
 from fewshot_i2v.utils.files import remove_stale_files, sync_folder, write_shared
 from fewshot_i2v.utils.input_files import open_regular
 from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits
@@ -228,6 +229,7 @@ class ClipCache:
             ready. Failures are not stored: the next call tries again.
 
         Raises:
+            ClipDiskError: if the disk of clips or entries does not answer.
             ClipCacheError: if entries cannot be written, as on a full disk, or the decoding
                 processes cannot be started.
         """
@@ -248,7 +250,7 @@ class ClipCache:
                 missing.setdefault(os.path.realpath(path), []).append(path)
         for aliases, result in self._decode_missing(missing.values()):
             if isinstance(result, VideoUnreadable):
-                failures |= {path: VideoUnreadable(path, result.reason) for path in aliases}
+                failures |= {path: _for_alias(path, result) for path in aliases}
             else:
                 self.n_decoded += result["decoded"]
                 self._digests.add(result["digests"])
@@ -285,6 +287,7 @@ class ClipCache:
             try:
                 self._limit.add(size)
             except OSError as error:
+                check_disk_of(Path(error.filename or self.folder), error)
                 raise ClipCacheError(
                     f"{error.filename or self.folder}: {error.strerror}; --cache-limit needs a "
                     "cache folder that can be written to"
@@ -304,6 +307,7 @@ class ClipCache:
         Raises:
             VideoUnreadable: if the clip was not prepared, has changed since, or can no longer be
                 read.
+            ClipDiskError: if the disk of the clip or of its entry does not answer.
             ClipCacheError: if its entry cannot be read.
         """
         entry = CacheEntry(self.folder, self._digests.get(path), self.options)
@@ -353,6 +357,7 @@ class ClipCache:
         except FileNotFoundError:
             raise
         except OSError as error:
+            check_disk_of(entry.path, error)
             reason = f"cannot be read: {error.strerror}; delete it"
             raise ClipCacheError(f"{entry.path} {reason}") from error
         return clip
@@ -377,6 +382,7 @@ class ClipCache:
         except FileNotFoundError:
             return  # another process moved it aside first
         except OSError as error:
+            check_disk_of(entry.path, error)
             reason = f"is damaged and cannot be moved to {aside}: {error.strerror}; delete both"
             raise ClipCacheError(f"{entry.path} {reason}") from error
 
@@ -401,6 +407,8 @@ class ClipCache:
                 temporary = temporaries.pop(job.path)
                 if isinstance(result, VideoUnreadable):
                     _unlink_quietly(temporary)
+        except ClipDiskError:
+            raise
         except FewshotError as error:
             # from a worker only its words arrive
             raise ClipCacheError(str(error)) from error
@@ -408,6 +416,13 @@ class ClipCache:
             # processes that were stopped while writing clean up nothing
             for temporary in temporaries.values():
                 _unlink_quietly(temporary)
+
+
+def _for_alias(path: Path, error: VideoUnreadable) -> VideoUnreadable:
+    """Returns the error of a clip under another path to the same file."""
+    copy = VideoUnreadable(path, error.reason)
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 def _unlink_quietly(file: Path) -> None:
@@ -459,6 +474,7 @@ def decode_into_cache(
         try:
             entry.write(frames, Path(temporary))
         except OSError as error:
+            check_disk_of(entry.path, error)
             reason = error.strerror or str(error)
             advice = "check that the folder may be written to"
             if entry.path.parent.exists() and not entry.path.parent.is_dir():

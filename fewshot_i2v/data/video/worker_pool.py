@@ -14,6 +14,7 @@ when it hangs without using any; if the caller is gone, the kernel's alarm does.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import math
@@ -31,8 +32,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from fewshot_i2v.data.video.clip_disk import check_disk_of, was_missing
 from fewshot_i2v.data.video.frame_sampling import check_count
-from fewshot_i2v.errors import FewshotError, VideoUnreadable
+from fewshot_i2v.errors import ClipDiskError, FewshotError, VideoUnreadable
 from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits, limit_hint
 from fewshot_i2v.utils.search_path import without_current_folder
 
@@ -78,6 +80,7 @@ def run_jobs(
         failed; in the order of finishing. No process is left when the iterator ends or is closed.
 
     Raises:
+        ClipDiskError: if a disk that a function reads does not answer.
         FewshotError: if workers cannot be started, or a function raised it for a reason that does
             not lie in the clip.
         ConfigError: if the number of workers is invalid.
@@ -88,7 +91,7 @@ def run_jobs(
     if workers == 0:
         for job in jobs:
             try:
-                result = pkgutil.resolve_name(job.function)(*job.arguments)
+                result = _call(job.function, job.arguments)
             except VideoUnreadable as error:
                 result = error
             yield job, result
@@ -253,7 +256,12 @@ class _WorkerProcess:
         if answer is None:
             return VideoUnreadable(job.path, self._exit_reason(self._kill_and_wait()))
         if "unreadable" in answer:
-            return VideoUnreadable(job.path, answer["unreadable"])
+            error = VideoUnreadable(job.path, answer["unreadable"])
+            if answer["missing"]:
+                error.__cause__ = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            return error
+        if "away" in answer:
+            return ClipDiskError(answer["away"])
         return FewshotError(answer["failed"]) if "failed" in answer else answer["value"]
 
     def kill(self) -> None:
@@ -388,17 +396,29 @@ def _limit_time(cpu_seconds: float, wall_seconds: int) -> None:
 
 def _run_call(call: dict[str, Any], memory: int) -> dict[str, Any]:
     try:
-        return {"value": pkgutil.resolve_name(call["function"])(*call["arguments"])}
+        return {"value": _call(call["function"], call["arguments"])}
     except VideoUnreadable as error:
-        return {"unreadable": error.reason}
+        return {"unreadable": error.reason, "missing": was_missing(error)}
+    except ClipDiskError as error:
+        return {"away": str(error)}
     except FewshotError as error:
         return {"failed": str(error)}
     except MemoryError:
         limit = f"the limit of {memory / 2**30:.3g} GiB"
         reason = f"needs more memory to decode than {limit}; {limit_hint('memory')}"
-        return {"unreadable": reason}
+        return {"unreadable": reason, "missing": False}
     except Exception as error:  # noqa: BLE001 - one clip must not end the run, whatever it raises
-        return {"unreadable": f"the decoder failed: {type(error).__name__}: {error}"}
+        reason = f"the decoder failed: {type(error).__name__}: {error}"
+        return {"unreadable": reason, "missing": False}
+
+
+def _call(function: str, arguments: Sequence[Any]) -> Any:  # noqa: ANN401 - of any function
+    """Calls a function by its name; a clip is not blamed for a disk that does not answer."""
+    try:
+        return pkgutil.resolve_name(function)(*arguments)
+    except OSError as error:
+        check_disk_of(Path(str(error.filename or function)), error)
+        raise
 
 
 def _send_answer(answers: BinaryIO, answer: dict[str, Any]) -> None:

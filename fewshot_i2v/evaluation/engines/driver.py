@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 
+from fewshot_i2v.errors import EngineError
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome, WorkerPool, run_jobs
 from fewshot_i2v.evaluation.row_execution import (
@@ -17,8 +19,10 @@ from fewshot_i2v.evaluation.row_execution import (
 )
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.runs.row_summary import RowSummary
-from fewshot_i2v.runs.run_folder import RunFolder
+from fewshot_i2v.runs.run_folder import RunFolder, wait_for_run
+from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 from fewshot_i2v.utils.progress import OverallProgress
+from fewshot_i2v.utils.text_table import count_text
 
 
 @dataclass(eq=False)
@@ -38,6 +42,7 @@ class EngineRun:
     runners: Sequence[RowRunner]
     pool: WorkerPool
     _drawn: int | None = None
+    _begun: set[Path] = field(default_factory=set)
     _accuracies: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def run_rows(self, progress: OverallProgress, *, retry_failed: bool) -> list[RowSummary]:
@@ -45,6 +50,7 @@ class EngineRun:
 
         Raises:
             TooManyFailuresError: when more episodes of a row fail than it allows.
+            EngineError: when episodes were run and have no record.
             FewshotError: see `fewshot_i2v.errors`; finished episodes are on disk by then.
         """
         jobs = [
@@ -58,14 +64,18 @@ class EngineRun:
         for runner in self.runners:
             with self._opened(runner) as execution:
                 execution.check_failures()  # workers count their own
+                _check_recorded(execution)
                 summaries.append(execution.summarise())
         return summaries
 
     @contextmanager
     def _opened(self, runner: RowRunner, *, retry_failed: bool = False) -> Iterator[RowExecution]:
         facts, identity = runner.header()
-        path = self.context.config.output_folder / runner.row.slug
-        with RunFolder.open(path, facts, identity=identity) as folder:
+        path, patience = self.context.config.output_folder / runner.row.slug, Patience(WAIT_SECONDS)
+        if path in self._begun:
+            wait_for_run(path, patience)
+        with RunFolder.open(path, facts, identity=identity, patience=patience) as folder:
+            self._begun.add(path)
             yield RowExecution.plan(runner, folder, ALL_EPISODES, retry_failed=retry_failed)
 
     def _prepare(
@@ -127,3 +137,13 @@ class EngineRun:
                 execution.record_failed([(episode, str(execution.folder.path), reason)])
             execution.pending.clear()
             execution.check_failures()
+
+
+def _check_recorded(execution: RowExecution) -> None:
+    """Raises EngineError when workers are done, and episodes of theirs have no record."""
+    if execution.pending:
+        raise EngineError(
+            f"{execution.folder.path}: {count_text(len(execution.pending), 'episode')} were run "
+            "and have no record: its disk may have been away, or files were removed. Look at the "
+            "folder, and run the same command again"
+        )

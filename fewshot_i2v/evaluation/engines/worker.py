@@ -14,8 +14,9 @@ from fewshot_i2v.evaluation.engines.jobs import BatchJob, JobWorker, Outcome, po
 from fewshot_i2v.evaluation.evaluate import build_row_runners
 from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, RowExecution, clip_names
 from fewshot_i2v.runs.header import check_clip_digests
-from fewshot_i2v.runs.run_folder import RunFolder
+from fewshot_i2v.runs.run_folder import RunFolder, wait_for_run
 from fewshot_i2v.runs.shards import Shard
+from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.row_runner import RowRunner
@@ -51,6 +52,7 @@ class Worker:
     def __init__(self, config: EvaluationConfig, shard: Shard, episodes: int | None) -> None:
         self.config, self.shard = config, shard
         self.context = EvaluationContext.of(config)
+        self.context.disk.wait_when_away(has_clips=True)
         if episodes is not None:
             self.draw(episodes)
         self._runners: list[RowRunner] = build_row_runners(self.context)
@@ -100,9 +102,9 @@ class Worker:
         later = self._runners[runner.position :]
         self.context.release_caches(retain=[key for row in later for key in row.cache_keys])
         path = self.config.output_folder / runner.row.slug
-        # the main process has written the facts, among them counts that take seconds
-        is_begun = (path / "run.json").exists()
-        facts = {"planned": len(runner.episodes)} if is_begun else runner.facts()
+        # the main process has made it, and written the facts
+        wait_for_run(path, Patience(WAIT_SECONDS))
+        facts = {"planned": len(runner.episodes)}
         identity = runner.identity()
         folder = RunFolder.open(path, facts, identity=identity, shard=self.shard)
         self._resources.callback(folder.close)

@@ -109,7 +109,7 @@ def try_methods(
     **settings: Any,
 ) -> TriedMethods:
     """Predicts held-out clips by every method, as the first half of a fit."""
-    job, rows = prepare_fit(labelled, **settings)
+    job, rows = prepare_fit(labelled, is_shared=pool is not None, **settings)
     job.pool = pool
     candidates, (chosen, accuracy) = _try_rows(job, rows, race=race, rejects=rejects)
     return TriedMethods(job, tuple(candidates), chosen, accuracy)

@@ -24,9 +24,13 @@ def prepare_fit(
     folds: int | None = None,
     skip_unreadable: bool = False,
     progress: bool = False,
+    is_shared: bool = False,
     **overrides: Any,
 ) -> tuple[FitJob, list[RowConfig]]:
-    """Loads the encoder, decodes the clips, and plans folds; returns also the methods to try."""
+    """Loads the encoder, decodes the clips, and plans folds; returns also the methods to try.
+
+    Where the fit `is_shared` by several processes, a disk of clips that is away is waited for.
+    """
     if folds is not None and folds < 2:
         raise UsageError(f"folds: got {folds}; expected 2 or more")
     config, has_auto_heads = load_fit_config(
@@ -36,6 +40,8 @@ def prepare_fit(
     rows = rows_to_try(config, has_auto_heads=has_auto_heads)
     config = config.model_copy(update={"subset": labelled.subset})
     context = EvaluationContext.open(config, labelled.split)
+    if is_shared:
+        context.disk.wait_when_away(has_clips=True)  # they were listed
     notes = list(labelled.notes)
     if config.encoder.name == TOY_ENCODER and not labelled.split.generator:
         notes.append(toy_encoder_warning())

@@ -71,7 +71,7 @@ class FoldWorker:
 
     def _open(self, job: BatchJob) -> tuple[RowRunner, list[Episode]]:
         if self._prepared is None:
-            self._prepared = prepare_fit(self._spec.labelled, **self._spec.settings)
+            self._prepared = prepare_fit(self._spec.labelled, is_shared=True, **self._spec.settings)
         fit_job, rows = self._prepared
         # folds have fewer clips of a class than the episodes that leave classes out
         is_fold = job.pending[0] < len(fit_job.folds)

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from fewshot_i2v.data.video.clip_disk import check_disk_of, was_missing
 from fewshot_i2v.data.video.worker_pool import Job, native_log_reader, run_jobs
-from fewshot_i2v.errors import ConfigError, FewshotError, VideoUnreadable
+from fewshot_i2v.errors import ClipDiskError, ConfigError, FewshotError, VideoUnreadable
 from fewshot_i2v.utils.limits import ClipLimits
 
 CLIP = Path("clip.mp4")
@@ -88,6 +89,35 @@ def test_what_a_call_raises_is_told_apart() -> None:
         assert large.reason.startswith(f"needs more memory to decode than {limit}")
     with pytest.raises(FewshotError, match="size is 0"):
         results([job("fewshot_i2v.data.video.frame_sampling:check_count", "size", 0)])
+
+
+def meet(name: str, path: str) -> None:
+    """Meets an error of the system, in a decoding process."""
+    code = getattr(errno, name)
+    raise OSError(code, os.strerror(code), path)
+
+
+def meet_in_a_clip(name: str, path: str) -> None:
+    try:
+        meet(name, path)
+    except OSError as error:
+        check_disk_of(Path(path), error)
+        raise VideoUnreadable(path, "cannot be opened") from error
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("function", [meet, meet_in_a_clip])
+def test_a_disk_that_is_away_is_told_apart_from_a_clip_that_is_missing(
+    workers: int, function: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    name = f"{__name__}:{function.__name__}"
+    with pytest.raises(ClipDiskError, match=r"b\.mp4: .*\(errno \d+\): the disk of .* is away"):
+        results([job(name, "ESTALE", str(tmp_path / "b.mp4"))], workers)
+    if workers or function is meet_in_a_clip:
+        calls = [job(name, code, str(tmp_path / "b.mp4")) for code in ("ENOENT", "EACCES")]
+        missing, forbidden = results(calls, workers)
+        assert was_missing(missing) is (function is meet_in_a_clip)
+        assert not was_missing(forbidden)
 
 
 def test_ctrl_c_reaches_the_caller_only() -> None:

@@ -123,6 +123,14 @@ class PoolOfThisProcess:
         self._worker.close()
 
 
+def begin_run(worker: Worker) -> None:
+    """Makes the folder of the first row, as the main process does before workers get jobs."""
+    runner = worker._runners[0]
+    facts, identity = runner.header()
+    path = worker.config.output_folder / runner.row.slug
+    RunFolder.open(path, facts, identity=identity).close()
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(tmp_path_factory.mktemp("engines"))
@@ -272,6 +280,7 @@ def test_a_range_of_episodes_is_a_part_of_the_run(runs: Runs) -> None:
 def test_a_retried_job_runs_only_what_another_worker_has_not_recorded(runs: Runs) -> None:
     config = runs.config("retried", adapter="st-adapter")
     first, second = Worker(config, Shard(1, 2), None), Worker(config, Shard(2, 2), None)
+    begin_run(first)
     try:
         second.run(BatchJob(0, 1, (2, 3)))  # both have looked at the folder
         first.run(BatchJob(0, 0, (0,)))

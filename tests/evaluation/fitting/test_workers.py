@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +12,15 @@ from typing import Any
 import pytest
 
 from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
-from fewshot_i2v.errors import EngineError, UsageError
+from fewshot_i2v.errors import ClipDiskError, EngineError, UsageError
 from fewshot_i2v.evaluation.engines.jobs import BatchJob, JobWorker, Outcome
 from fewshot_i2v.evaluation.fitting import model_fit, workers
 from fewshot_i2v.evaluation.fitting.fit import FitResult, run_fit
-from fewshot_i2v.evaluation.fitting.workers import FitWorkers
+from fewshot_i2v.evaluation.fitting.workers import FitWorkers, FoldWorker
 from fewshot_i2v.runs.shards import Shard
+from fewshot_i2v.utils import input_files
 from tests.evaluation.fitting.conftest import Material
+from tests.runs.test_patience import Clock
 
 HEAD = "prototype:pooling=ordered,center=true"
 TUNED: dict[str, Any] = {
@@ -158,3 +162,39 @@ def test_processes_give_the_file_of_one_process(material: Material, tmp_path: Pa
     alone = run_fit(material.train, keys)
     result = run_fit(material.train, {**keys, "processes": 2})
     assert saved(result, tmp_path / "a.safetensors") == saved(alone, tmp_path / "b.safetensors")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("processes", [None, 2])
+def test_a_fit_in_several_processes_waits_for_the_disk_of_its_clips(
+    material: Material,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: int | None,
+) -> None:
+    """Its main process and its workers; a fit in one process stops at once."""
+    keys = material.keys(folds=3, **TUNED, processes=processes)
+    alone = saved(run_fit(material.train, keys), tmp_path / "a.safetensors")
+    clock, real, away = Clock(monkeypatch), input_files.check_regular_file, [0.0, 60.0]
+
+    def check(path: str | Path) -> os.stat_result:
+        # once for the main process, and once for a worker
+        if Path(path).suffix == ".mp4" and any(time <= clock.now < time + 3 for time in away):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return real(path)
+
+    run = FoldWorker.run
+
+    def run_later(self: FoldWorker, job: BatchJob) -> Outcome:
+        clock.now = max(clock.now, 60.0)
+        return run(self, job)
+
+    monkeypatch.setattr(input_files, "check_regular_file", check)
+    monkeypatch.setattr(FoldWorker, "run", run_later)
+    if processes is None:
+        with pytest.raises(ClipDiskError):
+            run_fit(material.train, keys)
+        assert not clock.sleeps
+        return
+    assert saved(run_fit(material.train, keys), tmp_path / "b.safetensors") == alone
+    assert clock.sleeps == [1, 2, 1, 2]
