@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from fewshot_i2v.models.encoders.deferred import DeferredTower, TowerSizes, open
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.tower import Tower
 
-Precision = Literal["mixed", "fp32", "bf16"]
+PRECISIONS = ("mixed", "fp32", "bf16")
 """fp32 and bf16: of all weights and tokens; mixed: of a `MixedTower`."""
 
 
@@ -73,17 +73,21 @@ def load_in_precision(
     """Load an encoder in one of the precisions of a run.
 
     Args:
-        precision: "mixed", "fp32" or "bf16".
+        precision: one of `PRECISIONS`.
         source: arguments of `load_encoder` that name the encoder.
         device: of the encoder.
         records: the cache folder, for runs that may read no weights (`open_encoder`); None: they
             are read.
 
     Raises:
+        EncoderError: for another precision.
         UsageError: as `load_encoder`.
     """
-    if precision not in ("mixed", "fp32", "bf16"):
-        raise ValueError(f"precision {precision!r}: expected mixed, fp32 or bf16")
+    if precision not in PRECISIONS:
+        raise EncoderError(
+            f"precision {precision!r}: expected {', '.join(PRECISIONS)}; a later version of "
+            "fewshot-i2v may have others"
+        )
     device = torch.device(device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if records is not None:
