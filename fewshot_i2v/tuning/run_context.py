@@ -446,11 +446,12 @@ class RunContext:
         """Computes the features of a clip with an adapter that is not tuned, (1, 1, ...)."""
         check_grids(encoder.tower, grid_sizes)
         spec = encoder.adapter.prefix_spec(grid_sizes).cache_key(encoder.tower)
-        tokens: ClipTokens = self._load_prefix(clip, spec)[None, None]
+        prefix = self._load_prefix(clip, spec)[None, None]
+        tokens: ClipTokens = prefix
         exact_spec = encoder.exact_spec(grid_sizes)
         if exact_spec is not None:
             exact = self._load_prefix(clip, exact_spec, is_counted=False)[None, None]
-            tokens = ClipPrefixes(tokens, exact)
+            tokens = ClipPrefixes(prefix, exact)
         features: Features = encoder(tokens, grid_sizes=grid_sizes)
         return features
 
