@@ -45,6 +45,9 @@ CASES: dict[str, dict[str, Any]] = {
     **{f"frozen {head}": {"adapter": "frozen", "head": head, "shot": 2} for head in HEADS[3:5]},
     "augmented": {"head": _ORDERED, "tuning": _AUGMENTED},
     "mini-batches": {"head": "linear", "shot": 2, "tuning": {"batch": 2}},
+    "mixed": {"precision": "mixed", "head": HEADS[-1], "shot": 2},
+    "mixed augmented": {"precision": "mixed", "head": HEADS[-1], "tuning": _AUGMENTED},
+    "mixed frozen": {"precision": "mixed", "adapter": "frozen", "head": HEADS[-2]},
     "deterministic": {"head": f"{_ORDERED},tokens=grid2", "deterministic": True},
 }
 WAITS_OF_A_STEP = {"trx": "heads/trx.py"}

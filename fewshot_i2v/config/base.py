@@ -372,10 +372,11 @@ class CommonConfig(ConfigSection):
     )
     video: VideoConfig = Field(default=VideoConfig(), description="Which frames are sampled.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="Decoding limits of one clip.")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    precision: Literal["auto", "mixed", "fp32", "bf16"] = Field(
         default="auto",
-        description="Precision of the frozen encoder. auto: bf16 on devices that multiply it "
-        "directly, else fp32; the run records which.",
+        description="Precision of the frozen encoder. mixed: its own features in fp32, blocks that "
+        "an adapter changes in bf16. auto: mixed on devices that multiply bf16 directly, else "
+        "fp32; the run records which.",
     )
     device: Annotated[str, AfterValidator(_check_device)] = Field(
         default="auto", description="Device: auto, cpu, cuda or cuda:N."

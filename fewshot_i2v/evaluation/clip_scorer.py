@@ -28,7 +28,12 @@ from fewshot_i2v.models.adapters.base.features import (
     concat_features,
     unpack_features,
 )
-from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec, check_grids
+from fewshot_i2v.models.adapters.base.frozen_prefix import (
+    ClipPrefixes,
+    ClipTokens,
+    PrefixSpec,
+    check_grids,
+)
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
     LoadedAdapter,
     build_modules,
@@ -262,7 +267,7 @@ class ClipScorer:
         takes.
         """
         while chunk := list(islice(windows, at_once or self._chunk_size)):
-            prefixes = [self._prefixes.compute(window.frames, self._spec) for window in chunk]
+            prefixes = [self._tokens_of_frames(window.frames) for window in chunk]
             yield from zip(chunk, self._classify([Path(path)] * len(chunk), prefixes), strict=True)
 
     @property
@@ -328,11 +333,11 @@ class ClipScorer:
         Raises:
             HeadError: when the head needs support clips and has none.
         """
-        return self._scores([self._prefixes.compute(clip, self._spec) for clip in clips])
+        return self._scores([self._tokens_of_frames(clip) for clip in clips])
 
     @torch.no_grad()
     def _scores(
-        self, prefixes: Sequence[Tensor]
+        self, prefixes: Sequence[ClipTokens]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Computes the scores of clips from their frozen prefixes."""
         if self._score is None:
@@ -343,7 +348,7 @@ class ClipScorer:
             return logits, None
         return logits, self._nearest_score(selected)[0].double().cpu().numpy()
 
-    def _classify(self, paths: Sequence[Path], prefixes: Sequence[Tensor]) -> list[Prediction]:
+    def _classify(self, paths: Sequence[Path], prefixes: Sequence[ClipTokens]) -> list[Prediction]:
         """Classifies clips from their frozen prefixes."""
         if not paths:
             return []
@@ -376,9 +381,15 @@ class ClipScorer:
             ]
         )
 
-    def _encode(self, prefixes: Sequence[Tensor]) -> Features:
+    def _encode(self, prefixes: Sequence[ClipTokens]) -> Features:
         """Features of clips from their frozen prefixes, (1, clips, ...)."""
-        stacked = torch.stack(list(prefixes))[None]
+        stacked: ClipTokens
+        if isinstance(prefixes[0], ClipPrefixes):
+            stacked = ClipPrefixes(
+                *(torch.stack(part)[None] for part in zip(*prefixes, strict=True))
+            )
+        else:
+            stacked = torch.stack(cast("list[Tensor]", list(prefixes)))[None]
         features: Features = self._encoder(stacked, grid_sizes=self._head.grid_sizes)
         return features
 
@@ -396,9 +407,9 @@ class ClipScorer:
 
     def _readable_prefixes(
         self, paths: Sequence[Path], failures: dict[Path, VideoUnreadable]
-    ) -> list[Tensor]:
+    ) -> list[ClipTokens]:
         """Reads or computes the prefixes of clips; adds those that cannot be read to `failures`."""
-        prefixes = []
+        prefixes: list[ClipTokens] = []
         for path in paths:
             try:
                 if path not in failures:
@@ -407,9 +418,20 @@ class ClipScorer:
                 failures[path] = error
         return prefixes
 
-    def _prefix_of(self, path: Path) -> Tensor:
+    def _prefix_of(self, path: Path) -> ClipTokens:
         """Reads or computes the prefix of a clip that was prepared."""
-        return self._prefixes.load(path, self._spec, lambda: self._decoded(path))
+        return self._tokens(
+            lambda spec: self._prefixes.load(path, spec, lambda: self._decoded(path))
+        )
+
+    def _tokens_of_frames(self, frames: ClipArray) -> ClipTokens:
+        """Computes the prefix of a clip of decoded frames, (T, size, size, 3)."""
+        return self._tokens(lambda spec: self._prefixes.compute(frames, spec))
+
+    def _tokens(self, load: Callable[[PrefixSpec], Tensor]) -> ClipTokens:
+        """Loads what the encoder reads of a clip: the prefix, and exact features beside it."""
+        prefix, exact_spec = load(self._spec), self._encoder.exact_spec(self._head.grid_sizes)
+        return prefix if exact_spec is None else ClipPrefixes(prefix, load(exact_spec))
 
     def _decoded(self, path: Path) -> ClipArray:
         """Returns the frames of a clip, which may have been prepared for its prefix alone."""

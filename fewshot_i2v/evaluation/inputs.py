@@ -48,6 +48,16 @@ class CachedPrefixes:
         return adapted if self.frozen is None else ClipPrefixes(adapted, self.frozen.gather(clips))
 
 
+def cached_prefixes(
+    context: EvaluationContext, encoder: AdaptedEncoder, grid_sizes: GridSizes
+) -> CachedPrefixes:
+    """Returns the caches of what a tuned row reads of clips as they are."""
+    return CachedPrefixes(
+        context.prefix_cache(encoder, grid_sizes=grid_sizes),
+        context.frozen_cache(encoder, grid_sizes=grid_sizes),
+    )
+
+
 def support_labels(episodes: Sequence[Episode], device: torch.device) -> Tensor:
     """Class of each support clip of E episodes of one shape, (E, S) int64."""
     labels = [[c for c, clips in enumerate(e.support) for _ in clips] for e in episodes]
@@ -71,10 +81,7 @@ def load_inputs(
         encoder: with an adapter of E copies.
         grid_sizes: cells on a side of each grid of patch tokens that the head reads.
     """
-    prefixes = CachedPrefixes(
-        context.prefix_cache(encoder, grid_sizes=grid_sizes),
-        context.frozen_cache(encoder, grid_sizes=grid_sizes),
-    )
+    prefixes = cached_prefixes(context, encoder, grid_sizes)
     support = [episode.support_clips for episode in episodes]
     query = [episode.query_clips for episode in episodes]
     batch_size, batch_indices = row.tuning.batch, None
@@ -152,7 +159,7 @@ def _augmented_prefixes(
         row.tuning,
         [episode.classes for episode in episodes],
         [derive_seed("augment", seed, episode.index) for episode in episodes],
-        encoder.tower,
+        encoder.prefix_tower(grid_sizes),
     )
 
     def _prefixes(step: int) -> Tensor:

@@ -140,6 +140,16 @@ class RowRunner:
         return not self.parameters
 
     @property
+    def precision(self) -> str:
+        """The precision in which this row alone gives the same: of mixed ones the part it uses."""
+        precision, sizes = self.context.config.precision, self.sizes
+        if precision != "mixed":
+            return precision
+        if sizes.prefix_spec.is_complete(self.context.encoder.tower):
+            return "fp32"
+        return "bf16" if sizes.frozen_spec is None else "mixed"
+
+    @property
     def is_tuned(self) -> bool:
         """Whether anything is fine-tuned."""
         return self.parameters > 0 and self.row.tuning.steps > 0

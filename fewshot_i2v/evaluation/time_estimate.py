@@ -26,6 +26,7 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import (
     ClipTokens,
     GridSizes,
     compute_prefix,
+    prefix_tower,
     select_clips,
 )
 from fewshot_i2v.models.encoders.tower import Tower
@@ -43,6 +44,8 @@ _MAX_TRIAL_EPISODES = 4
 _MIB = 2**20
 # Bytes of a trained value: itself, its gradient and AdamW's two moments, in float32.
 _TRAINED_BYTES = 16
+# Bytes of a value of pooled features, which are in float32 in every precision.
+_POOLED_BYTES = 4
 # Channels of a block in inference, in widths: input, qkv, attended, projected, and the MLP twice.
 _BLOCK_WIDTHS = 14
 
@@ -216,16 +219,18 @@ class TimeEstimator:
     ) -> float:
         """Peak memory in MiB: of the process on the CPU, of the tensors on a GPU."""
         tower, frames = runner.context.encoder.tower, runner.row.video.frames
-        value_bytes = tower.dtype.itemsize
+        value_bytes, spec = tower.dtype.itemsize, runner.sizes.prefix_spec
+        first_bytes = prefix_tower(tower, spec).dtype.itemsize
         clips = len({name for e in runner.episodes for name in e.clip_names()})
-        prefix_shape = runner.sizes.prefix_spec.clip_shape(tower, frames)
-        clip_bytes = value_bytes * torch.Size(prefix_shape).numel()
+        clip_values = torch.Size(spec.clip_shape(tower, frames)).numel()
+        clip_bytes = clip_values * (first_bytes if not spec.is_pooled(tower) else _POOLED_BYTES)
         cached = min(clips * clip_bytes, feature_cache_bytes(tower.device))
-        block_bytes = value_bytes * frames * tower.tokens * tower.width * _BLOCK_WIDTHS
+        block_values = frames * tower.tokens * tower.width * _BLOCK_WIDTHS
+        block_bytes = value_bytes * block_values
         # as bytes, as numbers and as normalised ones
-        pixel_bytes = frames * 3 * tower.image_size**2 * (1 + 2 * value_bytes)
+        pixel_bytes = frames * 3 * tower.image_size**2 * (1 + 2 * first_bytes)
         n_first = min(work.first_clips, 1)  # clips are encoded one by one
-        first_pass = n_first * (block_bytes + pixel_bytes)
+        first_pass = n_first * (first_bytes * block_values + pixel_bytes)
         step = parallel * work.step_clips * (trial.saved_bytes + clip_bytes)
         prediction = parallel * work.predicted_clips * (clip_bytes + block_bytes)
         trained = 0 if runner.is_static else parallel * runner.parameters * _TRAINED_BYTES
@@ -255,8 +260,7 @@ def _prefix_pass(runner: RowRunner, encoder: AdaptedEncoder) -> Callable[[int], 
     tower, frames, grids = encoder.tower, runner.row.video.frames, _grid_sizes(runner)
 
     def _encode(n: int) -> ClipTokens:
-        pixels = tower.normalize(_noise_clips(tower, n, frames))
-        return _cached_tokens(encoder, pixels, grids)
+        return _cached_tokens(encoder, _noise_clips(tower, n, frames), grids)
 
     return _encode
 
@@ -336,18 +340,20 @@ def _best_seconds(
 
 
 @torch.no_grad()
-def _cached_tokens(encoder: AdaptedEncoder, pixels: Tensor, grids: GridSizes) -> ClipTokens:
+def _cached_tokens(encoder: AdaptedEncoder, clips: Tensor, grids: GridSizes) -> ClipTokens:
     """Computes what is cached of clips, (n, ...): the prefix, and what is read of the frozen tower.
 
     Args:
         encoder: of the row.
-        pixels: (n, T, 3, H, W), normalised.
+        clips: (n, T, H, W, 3) uint8.
         grids: cells on a side of each grid of patch tokens that the head reads.
     """
-    prefix, spec = encoder.compute_prefix(pixels, grid_sizes=grids), encoder.frozen_spec(grids)
+    pixels, spec = encoder.prefix_tower(grids).normalize(clips), encoder.frozen_spec(grids)
+    prefix = encoder.compute_prefix(pixels, grid_sizes=grids)
     if spec is None:
         return prefix
-    return ClipPrefixes(prefix, compute_prefix(encoder.tower, spec, pixels))
+    exact_pixels = prefix_tower(encoder.tower, spec).normalize(clips)
+    return ClipPrefixes(prefix, compute_prefix(encoder.tower, spec, exact_pixels))
 
 
 def _time_forward(runner: RowRunner) -> _ForwardTrial:
@@ -355,8 +361,8 @@ def _time_forward(runner: RowRunner) -> _ForwardTrial:
     tower = runner.context.encoder.tower
     encoder, grids = runner.build_encoder([0]), _grid_sizes(runner)
     n_clips, frames = _trial_clips(runner), runner.row.video.frames
-    pixels = tower.normalize(_noise_clips(tower, n_clips, frames))
-    prefix = _cached_tokens(encoder, pixels.unsqueeze(0), grids)
+    clips = _noise_clips(tower, n_clips, frames)
+    prefix = _cached_tokens(encoder, clips.unsqueeze(0), grids)
     features: dict[int, Features] = {}
     forward = _forward_pass(encoder, prefix, grids)
 
@@ -392,11 +398,11 @@ def _time_step(runner: RowRunner, trial: _ForwardTrial) -> _StepTrial:
 
 def _augmented_prefix(runner: RowRunner, encoder: AdaptedEncoder) -> Callable[[int], Tensor]:
     """Returns a function that makes the prefix of newly augmented clips, (1, n, ...)."""
-    row, tower = runner.row, runner.context.encoder.tower
+    row, grids = runner.row, _grid_sizes(runner)
+    tower = encoder.prefix_tower(grids)
     frames = row.video.frames * (FRAMES_PER_SEGMENT if row.tuning.temporal else 1)
     classes = _largest_episode(runner).classes
     augment = SupportAugmenter(row.tuning, [classes], [0], tower)
-    grids = _grid_sizes(runner)
 
     def _prefix(n: int) -> Tensor:
         pixels = augment(_noise_clips(tower, n, frames).unsqueeze(0))

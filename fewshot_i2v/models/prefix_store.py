@@ -22,6 +22,7 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import (
     PREFIX_VERSION,
     PrefixSpec,
     compute_prefix,
+    prefix_tower,
 )
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.encoders.transfer import send
@@ -167,7 +168,8 @@ class PrefixStore:
         tower = self._encoder.tower
         self.n_computed += 1
         with torch.no_grad():
-            return compute_prefix(tower, spec, tower.normalize(frames[None]))[0]
+            pixels = prefix_tower(tower, spec).normalize(frames[None])
+            return compute_prefix(tower, spec, pixels)[0]
 
     def _layout(self, spec: PrefixSpec) -> FeatureLayout | None:
         """Returns the layout on disk; None for what is not written."""
@@ -176,7 +178,7 @@ class PrefixStore:
         return self._layouts[spec]
 
     def _make_layout(self, spec: PrefixSpec) -> FeatureLayout | None:
-        tower = self._encoder.tower
+        tower = prefix_tower(self._encoder.tower, spec)
         pooled = spec.is_pooled(tower)
         # pixels and patch embeddings are larger than the frames, and computed in no time
         if not pooled and spec.first_trained_block <= 0:

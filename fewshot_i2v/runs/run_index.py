@@ -16,6 +16,7 @@ from fewshot_i2v.utils.text_table import count_text
 
 # Rows that differ in anything else do not belong in one table.
 _ROW_CONFIG_KEYS = ("adapter", "start", "head", "shot", "tuning", "training_seed")
+_PRECISION_TEXTS = {"bf16": ", bf16", "mixed": ", mixed precision"}
 
 
 def check_runs(runs: Sequence[str | Path]) -> list[Path]:
@@ -84,7 +85,7 @@ def way_of(row: RowSummary) -> int | str:
 def setting_text(config: Mapping[str, Any], way: int | str) -> str:
     """The setting of a table in words, from the configuration in the identity of a row.
 
-    The precision is named where it is bf16.
+    The precision is named where it is not fp32.
     """
     query = config["query"]
     queries = count_text(query, "query clip") if isinstance(query, int) else f"{query} query clips"
@@ -92,7 +93,7 @@ def setting_text(config: Mapping[str, Any], way: int | str) -> str:
         f"split {config['split']} ({config['subset']}), {way}-way, "
         f"{queries} per class, seed {config['seed']}, "
         f"encoder {config['encoder']['name']}, {count_text(config['video']['frames'], 'frame')}"
-        + (", bf16" if config.get("precision") == "bf16" else "")
+        + _PRECISION_TEXTS.get(config.get("precision", ""), "")
     )
 
 

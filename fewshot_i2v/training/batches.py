@@ -51,7 +51,7 @@ class TrainBatches:
         objective: Objective,
     ) -> None:
         self.config, self.class_split, self.objective = config, class_split, objective
-        tower = context.encoder.tower
+        tower = objective.encoder.prefix_tower(objective.grid_sizes)
         self._augment = TrainingAugmenter(config.augment, class_split.classes, tower)
         self.context = context.with_segment_thirds() if config.augment.temporal else context
         self._frames = _FrameCache(self.context)
@@ -130,7 +130,8 @@ class TrainBatches:
             size: most classes of the episode, unless the objective needs all, and most clips to
                 classify.
         """
-        config, objective, tower = self.config, self.objective, self.context.encoder.tower
+        config, objective = self.config, self.objective
+        tower = objective.encoder.prefix_tower(objective.grid_sizes)
         generator = torch.Generator().manual_seed(0)
 
         def _noise_tokens(count: int) -> Tensor:

@@ -220,9 +220,8 @@ class SupportViews:
         rows = []
         for episode in episodes:  # one at a time: pixels are larger than tokens
             seed = derive_seed("validation views", episode.index)
-            augment = SupportAugmenter(
-                self.config.augment, [episode.classes], [seed], encoder.tower
-            )
+            tower = encoder.prefix_tower(grid_sizes)
+            augment = SupportAugmenter(self.config.augment, [episode.classes], [seed], tower)
             names = episode.support_clips
             clips = torch.stack([torch.from_numpy(self.context.frames(n).copy()) for n in names])
             views = [augment(clips[None]) for _ in range(self.config.inner.views)]

@@ -27,12 +27,14 @@ from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.errors import ConfigError, UsageError, VideoChangedError, VideoUnreadable
 from fewshot_i2v.models.adapters.base.features import Features, pack_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import (
+    ClipPrefixes,
+    ClipTokens,
     GridSizes,
     PrefixSpec,
     check_grids,
 )
-from fewshot_i2v.models.encoders.deferred import open_encoder
-from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
+from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.encoders.mixed_tower import load_in_precision
 from fewshot_i2v.models.encoders.text_tower import TextTower, load_text_tower
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.feature_cache import FeatureCache
@@ -81,14 +83,14 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(config: _Config, device: torch.device) -> _Config:
-    """Resolves the precision "auto" of a configuration: bf16 where the device has it, else fp32.
+    """Resolves the precision "auto" of a configuration: mixed where the device has bf16, else fp32.
 
     What is recorded of a run is the result, so that another machine continues it in the same
     precision or stops.
     """
     if config.precision != "auto":
         return config
-    precision = "bf16" if environment.has_bfloat16_products(device) else "fp32"
+    precision = "mixed" if environment.has_bfloat16_products(device) else "fp32"
     return config.model_copy(update={"precision": precision})
 
 
@@ -190,12 +192,10 @@ class RunContext:
                 "--root out, or make the folder to have them written there"
             )
         folder = (config.root or cache / GENERATED_FOLDER) / split.digest[:SPLIT_DIGEST_LENGTH]
-        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         source = {name: getattr(config.encoder, name) for name in type(config.encoder).model_fields}
-        if config.feature_cache and not config.verify and cls.reads_prefixes_alone(config):
-            encoder = open_encoder(cache, source, device=device, dtype=dtype)
-        else:
-            encoder = load_encoder(**source, device=device, dtype=dtype)
+        may_read_none = config.feature_cache and not config.verify
+        records = cache if may_read_none and cls.reads_prefixes_alone(config) else None
+        encoder = load_in_precision(config.precision, source, device, records=records)
         store = open_clip_cache(
             cache,
             config.video,
@@ -345,9 +345,9 @@ class RunContext:
                 raise self.unreadable[clip]
         return self.frames(clip)
 
-    def _load_prefix(self, clip: str, spec: PrefixSpec) -> torch.Tensor:
+    def _load_prefix(self, clip: str, spec: PrefixSpec, *, is_counted: bool = True) -> torch.Tensor:
         """Reads or computes the prefix of a clip, without axes of clips; errors as `frames`."""
-        if self.on_encoded is not None:
+        if self.on_encoded is not None and is_counted:
             self.on_encoded(1)
         path, order = self.clip_path(clip), self.frame_order_key(clip)
 
@@ -414,7 +414,7 @@ class RunContext:
             encoder.tower,
             encoder.adapter.prefix_spec(grid_sizes).cache_key(encoder.tower),
         )
-        # closes over the tower alone: the adapter and its gradients may go
+        # closes over the spec alone: the adapter and its gradients may go
         check_grids(tower, grid_sizes)
         return self._get_or_create_cache(spec, lambda clip: self._load_prefix(clip, spec))
 
@@ -449,8 +449,13 @@ class RunContext:
         """Computes the features of a clip with an adapter that is not tuned, (1, 1, ...)."""
         check_grids(encoder.tower, grid_sizes)
         spec = encoder.adapter.prefix_spec(grid_sizes).cache_key(encoder.tower)
-        prefix = self._load_prefix(clip, spec)
-        features: Features = encoder(prefix[None, None], grid_sizes=grid_sizes)
+        prefix = self._load_prefix(clip, spec)[None, None]
+        tokens: ClipTokens = prefix
+        exact_spec = encoder.exact_spec(grid_sizes)
+        if exact_spec is not None:
+            exact = self._load_prefix(clip, exact_spec, is_counted=False)[None, None]
+            tokens = ClipPrefixes(prefix, exact)
+        features: Features = encoder(tokens, grid_sizes=grid_sizes)
         return features
 
     def fill_feature_caches(

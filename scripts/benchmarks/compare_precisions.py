@@ -1,14 +1,13 @@
-r"""Predictions in bfloat16 and in float32: for how many queries are they the same?
+r"""Predictions in several precisions: for how many queries are they those of float32?
 
     python scripts/benchmarks/compare_precisions.py --root CLIPS --starts FOLDER \
         --encoder NAME --architecture FILE --pretrained FILE --json results.json
 
-Untuned rows are the frozen encoder and AIM from its starting point. Tuned rows are ST-Adapter from
-its starting point, by its recipe. The starting points are the folders `aim` and `st-adapter` of
---starts. Each row runs three times on the same episodes: in fp32; in bf16; and in fp32 with the
-hidden channels of every MLP in another order. The last computes the same function, and rounds its
-sums in another order. How often its predictions differ from those of the first run is the noise
-floor: two fp32 computations agree no better than this.
+Untuned rows are the frozen encoder, and AIM and ST-Adapter from their starting points; tuned rows
+are the last two by their recipes. Each row runs on the same episodes in fp32 and in each of
+--against. `mixed` is the default of devices with products in bf16. `noise floor` is fp32 with the
+hidden channels of every MLP in another order: the same function, whose sums are rounded in another
+order. Two fp32 computations agree no better than this.
 
 `same` counts queries with the same prediction. `largest_probability_change` is of any query and
 class. `margin_of_changed` is the largest difference of the two highest probabilities, in fp32, of a
@@ -38,7 +37,8 @@ from fewshot_i2v.runs.episode_record import EpisodeRecord
 
 ORDERED = "prototype:center=true,pooling=ordered"
 HEADS = (ORDERED, f"{ORDERED},tokens=grid4+motion")
-COMPARED = {"bf16": "bf16", "noise floor": "fp32"}
+ADAPTERS = ("st-adapter", "aim")
+COMPARED = {"mixed": "mixed", "bf16": "bf16", "noise floor": "fp32"}
 """What is compared with fp32, and its precision."""
 
 
@@ -107,11 +107,12 @@ def agreement(first: NDArray[np.float64], second: NDArray[np.float64]) -> dict[s
     }
 
 
-def compare(settings: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    """Run the rows of an evaluation in fp32, bf16 and fp32 reordered, and compare them."""
+def compare(settings: dict[str, Any], kind: str, against: Sequence[str]) -> list[dict[str, Any]]:
+    """Run the rows of an evaluation in fp32 and in each of `against`, and compare them."""
     exact = run_rows(settings, "fp32", reorder=False)
     rows = []
-    for name, precision in COMPARED.items():
+    for name in against:
+        precision = COMPARED[name]
         other = run_rows(settings, precision, reorder=precision == "fp32")
         for label, (records, seconds) in exact.items():
             other_records, other_seconds = other[label]
@@ -140,7 +141,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 @click.command(help=__doc__)
-@click.option("--root", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--root", type=click.Path(exists=True, path_type=Path), help="Folder of the clips.")
 @click.option("--split", default="egogestar", show_default=True)
 @click.option("--encoder", required=True, help="Name of the encoder.")
 @click.option("--architecture", help="File of its configuration.")
@@ -148,14 +149,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 @click.option("--mean", type=float, help="Of pixels, every channel.")
 @click.option("--std", type=float, help="Of pixels, every channel.")
 @click.option("--image-size", type=int, help="Pixels on a side.")
-@click.option("--starts", required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--episodes", default=200, show_default=True, help="Of untuned rows.")
-@click.option("--tuned-episodes", default=8, show_default=True, help="0: no tuned row.")
+@click.option("--starts", required=True, help="Set of starting points, by name or folder.")
+@click.option("--episodes", default=200, show_default=True, help="Of untuned rows; 0: none.")
+@click.option("--tuned-episodes", default=24, show_default=True, help="0: no tuned row.")
+@click.option("--tuned", multiple=True, type=click.Choice(ADAPTERS), default=ADAPTERS)
+@click.option(
+    "--against", multiple=True, type=click.Choice(list(COMPARED)), default=tuple(COMPARED)
+)
 @click.option("--steps", type=int, help="Of a tuned row; by default those of its recipe.")
 @cache_option
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures.")
 def main(
-    root: Path,
+    root: Path | None,
     split: str,
     encoder: str,
     architecture: str | None,
@@ -163,9 +168,11 @@ def main(
     mean: float | None,
     std: float | None,
     image_size: int | None,
-    starts: Path,
+    starts: str,
     episodes: int,
     tuned_episodes: int,
+    tuned: tuple[str, ...],
+    against: tuple[str, ...],
     steps: int | None,
     cache: Path | None,
     file: Path | None,
@@ -178,7 +185,7 @@ def main(
         shared: dict[str, Any] = {
             "split": split,
             "subset": "novel",
-            "root": str(root),
+            **({} if root is None else {"root": str(root)}),
             "encoder": {"name": encoder, **named},
             "video": {"frames": 8, "policy": "segment-center"},
             "way": 5,
@@ -188,15 +195,19 @@ def main(
             "output": str(work / "run"),
         }
         untuned = shared | {"head": list(HEADS), "episodes": episodes, "tuning": {"steps": 0}}
-        rows = compare(untuned | {"adapter": ["frozen"]}, "untuned")
-        rows += compare(untuned | {"adapter": ["aim"], "start": [str(starts / "aim")]}, "untuned")
+        rows = []
+        if episodes:
+            adapted = {"adapter": list(ADAPTERS), "start": [starts]}
+            rows += compare(untuned | {"adapter": ["frozen"]}, "untuned", against)
+            rows += compare(untuned | adapted, "untuned", against)
         if tuned_episodes:
+            adapted = {"adapter": list(tuned), "start": [starts]}
             recipe = {} if steps is None else {"steps": steps}
-            tuned = {"adapter": ["st-adapter"], "start": [str(starts / "st-adapter")]}
             more = {"head": [ORDERED], "episodes": tuned_episodes, "tuning": recipe}
-            rows += compare(shared | tuned | more, "tuned")
+            rows += compare(shared | adapted | more, "tuned", against)
     click.echo(table(rows))
-    write_report(file, {"about": about(), "rows": rows})
+    setting = {"split": split, "encoder": encoder, "image_size": image_size}
+    write_report(file, {"about": about(), "setting": setting, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def test_the_words_of_a_flag_are_those_of_the_configuration() -> None:
     choices = {flag.key: flag.type.choices for flag in FLAGS if isinstance(flag.type, click.Choice)}
     assert choices["video.policy"] == ("segment-center", "uniform", "dense")
     assert choices["tuning.schedule"] == ("cosine", "constant")
-    assert choices["precision"] == ("auto", "fp32", "bf16")
+    assert choices["precision"] == ("auto", "mixed", "fp32", "bf16")
     assert all(flag.help for flag in FLAGS)
 
 

@@ -245,7 +245,7 @@ def test_names_and_flags_are_not_made_relative_to_the_file(tmp_path: Path) -> No
         ("at_once", 0, "from 1, or auto"),
         ("at_once", "many", "from 1, or auto"),
         ("device", "gpu", "auto, cpu, cuda or cuda:N"),
-        ("precision", "fp16", "'auto', 'fp32' or 'bf16'"),
+        ("precision", "fp16", "'auto', 'mixed', 'fp32' or 'bf16'"),
         ("name", "../x", "letters, digits"),
         ("root", 3, "a path"),
         ("deterministic", "yes", "a boolean"),

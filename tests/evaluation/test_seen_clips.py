@@ -424,7 +424,7 @@ def test_a_frozen_row_on_seen_clips_imports_nothing_heavy(runs: Runs) -> None:
     assert done.stdout.strip() == f"[] {dict(records[0].accuracies)}"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "mixed"])
 def test_weights_that_nobody_computes_with_are_not_loaded(
     runs: Runs, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny import tiny_tower
+from tests.tiny import tiny_folder, tiny_run, tiny_tower
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"
 
@@ -43,3 +43,19 @@ def test_agreement_counts_queries_with_the_same_prediction(script: Mapping[str, 
     assert found["largest_probability_change"] == pytest.approx(0.1)
     assert found["margin_of_changed"] == pytest.approx(0.1)
     assert script["agreement"](fp32, fp32)["margin_of_changed"] == 0.0
+
+
+def test_rows_of_the_default_precision_are_compared_with_those_of_fp32(
+    script: Mapping[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "tiny").mkdir()
+    run = tiny_run(tiny_folder(tmp_path / "tiny"), tmp_path / "run", episodes=2)
+    settings = run.model_dump(mode="json", exclude_unset=True)
+    settings["adapter"], settings["head"] = ["frozen", "st-adapter"], [script["ORDERED"]]
+    settings["tuning"] = {"steps": 1, "recipe": "none"}
+    rows = script["compare"](settings, "tuned", ("mixed", "noise floor"))
+    frozen, adapted, floor, _ = rows
+    assert [row["against"] for row in rows] == ["mixed"] * 2 + ["noise floor"] * 2
+    assert frozen["largest_probability_change"] == 0.0
+    assert adapted["largest_probability_change"] > 0.0
+    assert floor["largest_probability_change"] > 0.0

@@ -386,6 +386,24 @@ def test_bfloat16_towers_train_float32_adapters(folder: Path, tmp_path: Path) ->
     assert {p.dtype for p in adapter.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("adapter", ["aim", "m-adapter"])
+def test_a_training_in_mixed_precision_adapts_in_bfloat16(
+    folder: Path, tmp_path: Path, adapter: str
+) -> None:
+    digests = {
+        precision: _run(
+            folder,
+            tmp_path / precision,
+            precision=precision,
+            adapter=adapter,
+            steps=2,
+            validation={"subset": "off"},
+        ).digest
+        for precision in ("mixed", "bf16", "fp32")
+    }
+    assert digests["mixed"] == digests["bf16"] != digests["fp32"]
+
+
 def test_the_rate_of_the_encoders_width_is_used_said_and_recorded(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -72,10 +72,10 @@ def test_auto_is_what_the_device_multiplies(has_products: bool, machine: Machine
     machine(has_products)
     config = EvaluationConfig(split="motions")
     assert config.precision == "auto"
-    assert resolve_precision(config, CPU).precision == ("bf16" if has_products else "fp32")
+    assert resolve_precision(config, CPU).precision == ("mixed" if has_products else "fp32")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["mixed", "fp32", "bf16"])
 def test_a_precision_that_is_given_stays(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_device: torch.device) -> bool:
         raise AssertionError("nobody asked")
@@ -93,30 +93,34 @@ def test_a_run_records_what_auto_was_and_stops_where_it_is_another(
     (row,) = result.rows
     header = read_header(row.folder / "run.json")
     assert header is not None
-    assert header["identity"]["config"]["precision"] == "bf16"
+    assert header["identity"]["config"]["precision"] == "mixed"
     context = EvaluationContext.of(tiny_run(folder, tmp_path / "run", episodes=1, precision="auto"))
     assert context.encoder.tower.dtype == torch.bfloat16
+    assert context.encoder.tower.exact.dtype == torch.float32
 
     machine(False)
     with pytest.raises(RecordError) as caught:
         evaluate.run(tiny_run(folder, tmp_path / "run", episodes=2, precision="auto"))
-    assert 'config.precision: "bf16" in the folder, "fp32" requested' in str(caught.value)
-    assert str(caught.value).endswith("its precision: --precision bf16")
-    again = evaluate.run(tiny_run(folder, tmp_path / "run", episodes=2, precision="bf16"))
+    assert 'config.precision: "mixed" in the folder, "fp32" requested' in str(caught.value)
+    assert str(caught.value).endswith("its precision: --precision mixed")
+    again = evaluate.run(tiny_run(folder, tmp_path / "run", episodes=2, precision="mixed"))
     assert again.rows[0].episodes == 2
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_old_runs_continue_with_their_precision(
-    folder: Path, tmp_path: Path, machine: Machine
+    folder: Path, tmp_path: Path, machine: Machine, precision: str
 ) -> None:
+    """The default was fp32 at first, and bf16 later where the device has it."""
     machine(False)
-    evaluate.run(tiny_run(folder, tmp_path / "run", episodes=1, precision="fp32"))
-    # the same identity as of a version whose default was fp32: no word of auto
+    evaluate.run(tiny_run(folder, tmp_path / "run", episodes=1, precision=precision))
+    # the same identity as of a version with another default: no word of auto
     assert "auto" not in next(tmp_path.glob("run/*/run.json")).read_text(encoding="utf-8")
-    evaluate.run(tiny_run(folder, tmp_path / "run", episodes=1, precision="auto"))
     machine(True)
-    with pytest.raises(RecordError, match="its precision: --precision fp32"):
-        evaluate.run(tiny_run(folder, tmp_path / "run", episodes=1, precision="auto"))
+    with pytest.raises(RecordError, match=f"its precision: --precision {precision}"):
+        evaluate.run(tiny_run(folder, tmp_path / "run", episodes=2, precision="auto"))
+    again = evaluate.run(tiny_run(folder, tmp_path / "run", episodes=2, precision=precision))
+    assert again.rows[0].episodes == 2
 
 
 def test_the_command_that_goes_on_names_the_precision(tmp_path: Path, machine: Machine) -> None:
@@ -127,7 +131,7 @@ def test_the_command_that_goes_on_names_the_precision(tmp_path: Path, machine: M
         for row in evaluate.expand_rows(context.config)
     ]
     (command,) = continuation_commands(tmp_path, headers, ["--episodes", "50"])
-    assert command.startswith("fewshot-i2v evaluate quickstart --precision bf16 --output")
+    assert command.startswith("fewshot-i2v evaluate quickstart --precision mixed --output")
 
 
 def test_a_training_records_it_too(tmp_path: Path, machine: Machine) -> None:
@@ -140,6 +144,6 @@ def test_a_training_records_it_too(tmp_path: Path, machine: Machine) -> None:
         setup = _TrainingSetup.of(config)
         assert (setup.context.encoder.tower.dtype == torch.bfloat16) == has_products
         identities.append(setup.identity())
-    assert [i["config"]["precision"] for i in identities] == ["bf16", "fp32"]
-    with pytest.raises(CheckpointError, match="its precision: --precision bf16"):
+    assert [i["config"]["precision"] for i in identities] == ["mixed", "fp32"]
+    with pytest.raises(CheckpointError, match="its precision: --precision mixed"):
         check_same_training(tmp_path, *identities)

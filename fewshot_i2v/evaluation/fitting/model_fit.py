@@ -27,7 +27,7 @@ from fewshot_i2v.evaluation.fitting.preparation import prepare_fit
 from fewshot_i2v.evaluation.fitting.race import Race
 from fewshot_i2v.evaluation.fitting.rejection import choose_rejection
 from fewshot_i2v.evaluation.fitting.workers import FitWorkers
-from fewshot_i2v.evaluation.inputs import support_labels
+from fewshot_i2v.evaluation.inputs import cached_prefixes, support_labels
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.adapters.base.features import pack_features
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import checkpoint_content
@@ -174,10 +174,8 @@ def _fit_chosen(tried: TriedMethods, reject: float) -> ModelFile:
         cache = context.feature_cache(encoder, runner.cache_key, head)
         support = cache.gather([episode.support_clips])
     else:
-        prefixes = context.prefix_cache(encoder, grid_sizes=head.grid_sizes)
-        features = encode_in_chunks(
-            encoder, prefixes.gather([episode.support_clips]), grid_sizes=head.grid_sizes
-        )
+        tokens = cached_prefixes(context, encoder, head.grid_sizes).gather([episode.support_clips])
+        features = encode_in_chunks(encoder, tokens, grid_sizes=head.grid_sizes)
         support = pack_features(head.select_tokens(features))
     about = {"source": job.clips.split.name}
     metadata, tensors = checkpoint_content(
@@ -200,7 +198,7 @@ def _fit_chosen(tried: TriedMethods, reject: float) -> ModelFile:
             {**metadata, "tensors": tensor_facts(tensors).model_dump()}
         ),
         encoder_source=job.config.encoder,
-        precision=job.config.precision,
+        precision=runner.precision,
         video=job.config.video,
         tuning=runner.row.tuning.model_dump(mode="json") if chosen.is_tuned else {},
         start=runner.row.start,

@@ -130,7 +130,7 @@ class STAdapter(Adapter):
         super().__init__(tower, options, frames=frames, seeds=seeds)
         width = options.width or max(1, min(tower.width // 2, _PUBLISHED_WIDTH))
         check_hidden_width("st-adapter width", width, tower.width)
-        tokens = tower.positions.shape[0]
+        tokens = tower.tokens
 
         def _bottlenecks() -> nn.ModuleList:
             bottlenecks = (

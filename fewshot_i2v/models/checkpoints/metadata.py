@@ -146,7 +146,7 @@ class CheckpointMetadata(_MetadataModel):
 def encoder_metadata(encoder: Encoder) -> EncoderMetadata:
     """Collects the metadata of an encoder; no folder of this machine is recorded."""
     tower = encoder.tower
-    has_blocks = bool(tower.blocks)
+    has_blocks = bool(tower.layers)
     return EncoderMetadata(
         name=encoder.name,
         pretrained=map_weights_file(encoder.pretrained, file_name),

@@ -24,7 +24,8 @@ from fewshot_i2v.config.base import EncoderConfig, VideoConfig
 from fewshot_i2v.errors import CheckpointError, UsageError
 from fewshot_i2v.models.checkpoints.files import validate_schema
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata, FileMetadata
-from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
+from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.encoders.mixed_tower import load_in_precision
 from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.utils.files import write_atomic
 from fewshot_i2v.utils.input_files import parse_json, read_regular, refuse_constant
@@ -75,7 +76,7 @@ class ModelDescription(_Facts):
         checkpoint: adapter, head, classes and encoder, as in `adapter.json`; `tensors` has the size
             and digest of the tensors in this file.
         encoder_source: how the encoder was loaded; files by the paths that they had.
-        precision: fp32 or bf16, of the encoder.
+        precision: of the encoder: fp32, bf16, or mixed where both take part.
         video: how clips become frames.
         tuning: how the adapter was tuned, in plain values.
         start: name of the starting point, or fresh.
@@ -231,16 +232,12 @@ def load_model_encoder(
     description = model.description
     source, needed = description.encoder_source, description.checkpoint.encoder
     try:
-        return load_encoder(
-            source.name,
-            pretrained=source.pretrained if pretrained is None else pretrained,
-            architecture=source.architecture if architecture is None else architecture,
-            image_size=source.image_size,
-            mean=source.mean,
-            std=source.std,
-            device=device,
-            dtype=torch.bfloat16 if description.precision == "bf16" else torch.float32,
-        )
+        files = {
+            "pretrained": source.pretrained if pretrained is None else pretrained,
+            "architecture": source.architecture if architecture is None else architecture,
+        }
+        keys = {name: getattr(source, name) for name in ("name", "image_size", "mean", "std")}
+        return load_in_precision(description.precision, keys | files, device)
     except UsageError as error:
         named = [str(value) for value in (pretrained, architecture) if value is not None]
         if named:

@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ from fewshot_i2v.version import __version__
 _RECORD_VERSION = "2"
 _MAX_RECORD_BYTES = 1 << 22
 _META = torch.device("meta")
+_LOADING = RLock()
 
 
 class TowerSizes(BaseModel):
@@ -205,8 +207,15 @@ class DeferredTower(Tower):
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of any field of a tower
         if name.startswith("_") or name not in Tower.__dataclass_fields__:
             raise AttributeError(name)
-        vars(self).update(vars(self._load()))
+        with _LOADING:  # a thread may build adapters meanwhile
+            if not self.is_loaded:
+                vars(self).update(vars(self._load()))
         return vars(self)[name]
+
+    @property
+    def sizes(self) -> TowerSizes:
+        """Sizes and settings of the tower."""
+        return self._sizes
 
     @property
     def is_loaded(self) -> bool:

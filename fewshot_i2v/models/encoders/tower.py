@@ -99,6 +99,11 @@ class Tower:
         return self.patch_weight.dtype
 
     @property
+    def exact(self) -> Tower:
+        """The tower that computes complete features of the frozen encoder; here this one."""
+        return self
+
+    @property
     def computation(self) -> tuple[str, ...]:
         """Names and versions of code outside this package that computes the features; none here."""
         return ()

@@ -300,20 +300,36 @@ def test_a_class_in_other_letters_is_refused_in_a_test(material: Material, tmp_p
 def test_a_model_predicts_in_the_precision_of_its_fit(
     material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it promises of its accuracy was measured in it."""
+    """What it promises of its accuracy was measured in it; frozen methods are of fp32 anyway."""
     products = "fewshot_i2v.utils.environment.has_bfloat16_products"
     monkeypatch.setattr(products, lambda _device: True)
     path, clips = tmp_path / "model.safetensors", sorted(material.test.rglob("*.mp4"))
-    model = fit(material.train, path, folds=2, **material.keys(head="prototype"))
+    keys = material.keys(head="prototype", adapter="st-adapter", tuning={"steps": 1})
+    model = fit(material.train, path, folds=2, **keys)
     assert model.model is not None
     assert model.model.description.precision == "bf16"
     expected = model.predict_proba(clips)
     monkeypatch.setattr(products, lambda _device: False)
     loaded = FewShotClassifier.load(path, cache=material.folder / "cache", workers=1)
     np.testing.assert_array_equal(loaded.predict_proba(clips), expected)
-    other = fit(material.train, folds=2, **material.keys(head="prototype"))
+    other = fit(material.train, folds=2, **keys)
     assert other.model is not None
     assert other.model.description.precision == "fp32"
+
+
+def test_a_model_of_bfloat16_of_an_earlier_version_predicts_as_before(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default was bf16 where the machine has it, also for methods of the frozen encoder."""
+    path, clips = tmp_path / "model.safetensors", sorted(material.test.rglob("*.mp4"))
+    keys = material.keys(head="prototype", precision="bf16")
+    expected = fit(material.train, path, folds=2, **keys).predict_proba(clips)
+    monkeypatch.setattr("fewshot_i2v.utils.environment.has_bfloat16_products", lambda _: True)
+    loaded = FewShotClassifier.load(path, cache=material.folder / "cache", workers=1)
+    np.testing.assert_array_equal(loaded.predict_proba(clips), expected)
+    assert loaded.scorer.encoder.tower.dtype == torch.bfloat16
+    exact = fit(material.train, folds=2, **material.keys(head="prototype", precision="fp32"))
+    assert (exact.predict_proba(clips) != expected).any()
 
 
 def test_a_model_of_an_earlier_version_has_no_rates_of_single_classes(material: Material) -> None:

@@ -17,6 +17,7 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import (
     finish_prefix,
     first_missing_block,
     grid_means,
+    prefix_tower,
     reads_class_token_only,
     split_cells,
 )
@@ -62,7 +63,7 @@ class AdaptedEncoder(nn.Module):
         """Computes what stays constant while the adapter is tuned, once per clip.
 
         Args:
-            pixels: (..., T, 3, H, W), normalised.
+            pixels: (..., T, 3, H, W), normalised by `prefix_tower`.
             grid_sizes: cells on a side of each grid of patch tokens that will be requested.
 
         Returns:
@@ -74,17 +75,30 @@ class AdaptedEncoder(nn.Module):
         spec = self.adapter.prefix_spec(grid_sizes)
         return compute_prefix(self.tower, spec, pixels, all_tokens=self.all_tokens)
 
+    def prefix_tower(self, grid_sizes: GridSizes = ()) -> Tower:
+        """Returns the tower that computes the prefix, see the function `prefix_tower`."""
+        return prefix_tower(self.tower, self.adapter.prefix_spec(grid_sizes))
+
     def frozen_spec(self, grid_sizes: GridSizes = ()) -> PrefixSpec | None:
         """Describes what heads read of the frozen tower, which can be computed once per clip.
 
         Returns:
             The prefix of the adapter `frozen`; None where no head reads the frozen tower, or where
-            the adapter's own prefix holds the output of its last block.
+            the adapter's own prefix holds the output of its last block, in the same precision.
         """
-        missing = first_missing_block(self.adapter.prefix_spec(grid_sizes))
-        if not self.reads_frozen or missing >= self.tower.layers:
+        tower, spec = self.tower, self.adapter.prefix_spec(grid_sizes)
+        is_held = first_missing_block(spec) >= tower.layers
+        if not self.reads_frozen or (is_held and prefix_tower(tower, spec) is tower.exact):
             return None
-        return PrefixSpec(self.tower.layers, grid_sizes=grid_sizes)
+        return PrefixSpec(tower.layers, grid_sizes=grid_sizes)
+
+    def exact_spec(self, grid_sizes: GridSizes = ()) -> PrefixSpec | None:
+        """Describes what the prefix of clips as they are must have beside it: `frozen_spec`.
+
+        Returns:
+            None, too, where the prefix gives the same in the same precision.
+        """
+        return None if self.tower.exact is self.tower else self.frozen_spec(grid_sizes)
 
     def forward(self, prefix: ClipTokens, *, grid_sizes: GridSizes = ()) -> Features:
         """Computes the features of clips from their frozen prefix.

@@ -45,6 +45,10 @@ class PrefixSpec:
         """Whether no block of the tower is computed again."""
         return self.first_trained_block >= tower.layers
 
+    def is_complete(self, tower: Tower) -> bool:
+        """Whether it is complete features of the frozen encoder, and not what a branch reads."""
+        return self.is_fully_frozen(tower) and not self.levels
+
     def is_pooled(self, tower: Tower) -> bool:
         """Whether summary and cell means are cached in place of all tokens."""
         return self.is_fully_frozen(tower) and (self.summary_only or not self.levels)
@@ -94,6 +98,14 @@ def reads_class_token_only(tower: Tower, grid_sizes: GridSizes) -> bool:
     return tower.pool == "tok" and not grid_sizes
 
 
+def prefix_tower(tower: Tower, spec: PrefixSpec) -> Tower:
+    """Returns the tower that computes a frozen prefix: of complete frozen features the exact one.
+
+    Pixels are normalised by it, so that they have its type.
+    """
+    return tower.exact if spec.is_complete(tower) else tower
+
+
 def compute_prefix(
     tower: Tower, spec: PrefixSpec, pixels: Tensor, *, all_tokens: bool = False
 ) -> Tensor:
@@ -102,7 +114,7 @@ def compute_prefix(
     Args:
         tower: the frozen tower.
         spec: what to compute.
-        pixels: (..., T, 3, H, W), normalised.
+        pixels: (..., T, 3, H, W), normalised by `prefix_tower`.
         all_tokens: whether the last block computes all tokens, also where the class token alone is
             read.
 
@@ -117,6 +129,7 @@ def compute_prefix(
         AdapterError: when the tower has fewer patches on a side than a grid needs.
     """
     check_grids(tower, spec.grid_sizes)
+    tower = prefix_tower(tower, spec)
     if spec.first_trained_block < 0:
         return pixels
     x = tower.patch_embed(pixels)
