@@ -213,8 +213,15 @@ def off_is_none(value: object) -> object:
     return None if value == "off" else value
 
 
-def _check_area_range(value: tuple[float, float] | None) -> tuple[float, float] | None:
-    if value is not None and not 0 < value[0] <= value[1] <= 1:
+def _check_area_range(value: object) -> object:
+    if value is None:
+        return None
+    numbers = list(value) if isinstance(value, (list, tuple)) else []
+    if not (
+        len(numbers) == 2
+        and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in numbers)
+        and 0 < numbers[0] <= numbers[1] <= 1
+    ):
         raise ValueError("expected two fractions of the area, 0 < smallest <= largest <= 1")
     return value
 
@@ -222,7 +229,9 @@ def _check_area_range(value: tuple[float, float] | None) -> tuple[float, float] 
 AreaRange = Annotated[
     tuple[float, float] | None,
     Field(strict=False),
-    AfterValidator(_check_area_range),
+    BeforeValidator(
+        _check_area_range, json_schema_input_type=Annotated[tuple[float, float], None] | None
+    ),
     ValueForm("[LOW, HIGH]"),
 ]
 
