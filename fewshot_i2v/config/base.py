@@ -213,6 +213,12 @@ def off_is_none(value: object) -> object:
     return None if value == "off" else value
 
 
+def _number_or_off(value: object) -> object:
+    if isinstance(value, str) and value != "off":
+        raise ValueError("expected a number or off")
+    return off_is_none(value)
+
+
 def _check_area_range(value: object) -> object:
     if value is None:
         return None
@@ -257,7 +263,9 @@ class OptimizerConfig(ConfigSection):
     )
     clip_norm: Annotated[
         PositiveFinite | None,
-        BeforeValidator(off_is_none, json_schema_input_type=PositiveFloat | Literal["off"] | None),
+        BeforeValidator(
+            _number_or_off, json_schema_input_type=PositiveFloat | Literal["off"] | None
+        ),
         ValueForm("NUMBER|off"),
     ] = Field(
         default=1.0,

@@ -25,6 +25,7 @@ _MESSAGES = {
     "path_type": "expected a path",
     "model_type": "expected a mapping of keys",
     "dict_type": "expected a mapping of keys",
+    "bool_type": "expected true or false",
 }
 _PATTERN_DESCRIPTIONS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, '.', '_' and '-', and no other sign",
