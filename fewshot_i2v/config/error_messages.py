@@ -119,8 +119,13 @@ class _Translator:
         expectation = _expectation(problem)
         if not location:
             # the text of a problem of several keys names them
-            keys = [key for key in self.model.model_fields if re.search(rf"\b{key}\b", expectation)]
-            overrides = ", ".join(key for key in keys if self.is_override((key,)))
+            named = dict.fromkeys(re.findall(r"[a-z_]+(?:\.[a-z_]+)*", expectation))
+            keys = [(field, key) for field in self.model.model_fields for key in named]
+            overrides = ", ".join(
+                key
+                for field, key in keys
+                if key.split(".")[0] == field and self.is_override(tuple(key.split(".")))
+            )
             return (
                 f"{expectation}; from flags or overrides: {overrides}" if overrides else expectation
             )

@@ -480,3 +480,11 @@ def test_the_limit_of_the_cache_has_a_unit_and_is_no_part_of_the_identity() -> N
         ConfigError, match=r"cache_limit: .*expected a size with a unit, such as 20"
     ):
         load_config("quickstart", {"cache_limit": "20"})
+
+
+def test_flags_of_sections_that_do_not_go_together_are_named() -> None:
+    flags = {"video.policy": "uniform", "tuning.temporal": True}
+    with pytest.raises(ConfigError, match=r"from flags or overrides: video.policy, tuning.tempo"):
+        load_config("quickstart", flags)
+    with pytest.raises(ConfigError, match=r"from flags or overrides: tuning.temporal$"):
+        load_config({**BASE, "video": {"policy": "uniform"}}, {"tuning.temporal": True})
