@@ -16,6 +16,7 @@ from typing import Any
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from fewshot_i2v.cli._errors import echo_error
 from fewshot_i2v.cli._help import join_options
 from fewshot_i2v.cli._next import ARGUMENTS_KEY
 from fewshot_i2v.cli._start import Terminated, signals_raise
@@ -138,13 +139,13 @@ def _run_for_status(run: Callable[[], object]) -> int:
         error.show()
         return error.exit_code
     except click.UsageError as error:
-        click.echo(f"error: {describe_usage_error(error)}", err=True)
+        echo_error(describe_usage_error(error))
         return error.exit_code
     except click.ClickException as error:
-        click.echo(f"error: {error.format_message()}", err=True)
+        echo_error(error.format_message())
         return error.exit_code
     except FewshotError as error:
-        click.echo(f"error: {error}", err=True)
+        echo_error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -169,7 +170,7 @@ def _report_os_error(error: OSError) -> int:
         return 1
     if error.errno is None:
         raise error
-    click.echo(f"error: {error.filename or 'input/output'}: {error.strerror}", err=True)
+    echo_error(f"{error.filename or 'input/output'}: {error.strerror}")
     return 1
 
 

@@ -27,7 +27,8 @@ _FOLDER_PATH = click.Path(path_type=Path)
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("report.html"),
     show_default=True,
-    help="What to write; its ending decides: .html, .md, .tex, .csv or .json.",
+    help="What to write; its ending decides: .html, .md, .tex, .csv or .json. Folders "
+    "that are missing are made.",
 )
 @click.option("--title", default="", help="Of the page or table.")
 @click.option(

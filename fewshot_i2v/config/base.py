@@ -213,8 +213,21 @@ def off_is_none(value: object) -> object:
     return None if value == "off" else value
 
 
-def _check_area_range(value: tuple[float, float] | None) -> tuple[float, float] | None:
-    if value is not None and not 0 < value[0] <= value[1] <= 1:
+def _number_or_off(value: object) -> object:
+    if isinstance(value, str) and value != "off":
+        raise ValueError("expected a number or off")
+    return off_is_none(value)
+
+
+def _check_area_range(value: object) -> object:
+    if value is None:
+        return None
+    numbers = list(value) if isinstance(value, (list, tuple)) else []
+    if not (
+        len(numbers) == 2
+        and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in numbers)
+        and 0 < numbers[0] <= numbers[1] <= 1
+    ):
         raise ValueError("expected two fractions of the area, 0 < smallest <= largest <= 1")
     return value
 
@@ -222,7 +235,9 @@ def _check_area_range(value: tuple[float, float] | None) -> tuple[float, float] 
 AreaRange = Annotated[
     tuple[float, float] | None,
     Field(strict=False),
-    AfterValidator(_check_area_range),
+    BeforeValidator(
+        _check_area_range, json_schema_input_type=Annotated[tuple[float, float], None] | None
+    ),
     ValueForm("[LOW, HIGH]"),
 ]
 
@@ -248,7 +263,9 @@ class OptimizerConfig(ConfigSection):
     )
     clip_norm: Annotated[
         PositiveFinite | None,
-        BeforeValidator(off_is_none, json_schema_input_type=PositiveFloat | Literal["off"] | None),
+        BeforeValidator(
+            _number_or_off, json_schema_input_type=PositiveFloat | Literal["off"] | None
+        ),
         ValueForm("NUMBER|off"),
     ] = Field(
         default=1.0,

@@ -25,8 +25,13 @@ _MESSAGES = {
     "path_type": "expected a path",
     "model_type": "expected a mapping of keys",
     "dict_type": "expected a mapping of keys",
+    "bool_type": "expected true or false",
+    "too_short": "expected at least one",
 }
+SHOTS_PATTERN = r"^([1-9]\d*\+?|any)$"
+"""Of the shots that a recipe is for."""
 _PATTERN_DESCRIPTIONS = {
+    SHOTS_PATTERN: "a number of clips such as 5, N+ for N and more, or any",
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, '.', '_' and '-', and no other sign",
     READOUT_LIST.pattern: "'summary', 'gridN', 'motion' or 'motionN' with N from 1 to 99, or "
     "several joined by '+'; 'frozen-' may stand before a name",
@@ -53,7 +58,7 @@ def translate_validation_error(
     Returns:
         UnknownNameError for a single unknown key, else a ConfigError that lists every bad key.
     """
-    problems = error.errors(include_url=False)
+    problems = _without_consequences(error.errors(include_url=False))
     translator = _Translator(model, is_override, command_by_key)
     if len(problems) == 1 and problems[0]["type"] == "extra_forbidden":
         return translator.unknown_key(problems[0]["loc"], origin)
@@ -65,6 +70,17 @@ def translate_validation_error(
         lines.append(f"... and {len(problems) - _MAX_LISTED} more")
     details = "\n  ".join(lines)
     return ConfigError(f"{origin}: {len(problems)} bad values\n  {details}")
+
+
+def _without_consequences(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out that a list is too short where that is so because its items are bad."""
+    locations = [problem["loc"] for problem in problems]
+    return [
+        problem
+        for problem in problems
+        if problem["type"] != "too_short"
+        or not any(loc[:-1][: len(problem["loc"])] == problem["loc"] for loc in locations)
+    ]
 
 
 def format_key(location: Sequence[int | str]) -> str:
@@ -103,8 +119,13 @@ class _Translator:
         expectation = _expectation(problem)
         if not location:
             # the text of a problem of several keys names them
-            keys = [key for key in self.model.model_fields if re.search(rf"\b{key}\b", expectation)]
-            overrides = ", ".join(key for key in keys if self.is_override((key,)))
+            named = dict.fromkeys(re.findall(r"[a-z_]+(?:\.[a-z_]+)*", expectation))
+            keys = [(field, key) for field in self.model.model_fields for key in named]
+            overrides = ", ".join(
+                key
+                for field, key in keys
+                if key.split(".")[0] == field and self.is_override(tuple(key.split(".")))
+            )
             return (
                 f"{expectation}; from flags or overrides: {overrides}" if overrides else expectation
             )

@@ -92,7 +92,11 @@ def load_train_config(
     check_method_names("adapters", [config.adapter.name])
     check_method_names("heads", [config.head.name, config.validation.head.name])
     if config.adapter.name == "frozen":
-        raise ConfigError(f"{origin}: the adapter 'frozen' has nothing to train; name another")
+        source = "--adapter" if "adapter" in nested_overrides else f"{origin}: adapter"
+        raise ConfigError(
+            f"{source}: got 'frozen', which has nothing to train; expected another of "
+            "`fewshot-i2v list adapters`"
+        )
     return config
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from fewshot_i2v.config.base import ConfigSection, FinetuneConfig, RecipeName
-from fewshot_i2v.config.error_messages import translate_validation_error
+from fewshot_i2v.config.error_messages import SHOTS_PATTERN, translate_validation_error
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.utils.resources import data_folder
 from fewshot_i2v.utils.yaml import load_yaml
@@ -23,7 +30,7 @@ class Recipe(ConfigSection):
 
     name: Literal["auto", "published", "fast"]
     start: Literal["fresh", "trained", "any"] = "any"
-    shots: Annotated[str, BeforeValidator(str), Field(pattern=r"^([1-9]\d*\+?|any)$")] = "any"
+    shots: Annotated[str, BeforeValidator(str), Field(pattern=SHOTS_PATTERN)] = "any"
     tuning: FinetuneConfig
     evidence: Annotated[str, Field(min_length=1)]
 
@@ -36,12 +43,40 @@ class Recipe(ConfigSection):
         number = int(self.shots.rstrip("+"))
         return shots >= number if self.shots.endswith("+") else shots == number
 
+    @field_validator("tuning")
+    @classmethod
+    def _check_no_recipe_in_it(cls, tuning: FinetuneConfig) -> FinetuneConfig:
+        keys = sorted(tuning.model_fields_set & {"recipe", "optimizer"})
+        if keys:
+            raise ValueError(f"a recipe cannot set {' and '.join(keys)}; remove it")
+        return tuning
+
+    def covers(self, other: Recipe) -> bool:
+        """Whether it fits wherever another recipe does."""
+        number = int(re.sub(r"\D", "", other.shots) or 1)
+        all_shots = other.shots == "any" or other.shots.endswith("+")
+        starts = ("fresh", "trained") if other.start == "any" else (other.start,)
+        fits = all(self.fits(other.name, start, number) for start in starts)
+        return fits and (self.shots == "any" or self.shots.endswith("+") or not all_shots)
+
 
 class RecipeFile(ConfigSection):
     """The recipes of one adapter, the first that fits is taken."""
 
     adapter: str
     recipes: Annotated[tuple[Recipe, ...], Field(strict=False, min_length=1)]
+
+    @model_validator(mode="after")
+    def _check_each_can_be_taken(self) -> RecipeFile:
+        for i, later in enumerate(self.recipes):
+            for j, earlier in enumerate(self.recipes[:i]):
+                if earlier.covers(later):
+                    raise ValueError(
+                        f"recipes[{i}] ({later.name}, start {later.start}, shots {later.shots}) is "
+                        f"never taken: recipes[{j}] stands before it and fits wherever it does; "
+                        "remove one, or put the narrower one first"
+                    )
+        return self
 
 
 def recipe_paths(adapter: str) -> list[Path]:
@@ -56,12 +91,19 @@ def load_recipes(path: Path) -> tuple[Recipe, ...]:
     """Reads the recipes of a file.
 
     Raises:
-        ConfigError: naming the file and every bad key.
+        ConfigError: naming the file and every bad key; a recipe that is never taken; or an adapter
+            that the file is not named after.
     """
     try:
-        return RecipeFile.model_validate(load_yaml(path)).recipes
+        file = RecipeFile.model_validate(load_yaml(path))
     except ValidationError as error:
         raise translate_validation_error(error, RecipeFile, origin=str(path)) from error
+    if file.adapter != path.stem:
+        raise ConfigError(
+            f"{path}: adapter: got {file.adapter!r}; expected {path.stem!r}, as the file is named: "
+            "recipes are searched by file name"
+        )
+    return file.recipes
 
 
 def find_recipe(name: RecipeName, adapter: str, *, trained: bool, shots: int) -> dict[str, Any]:

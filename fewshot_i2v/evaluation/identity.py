@@ -161,6 +161,11 @@ def row_notes(row: RowConfig, context: EvaluationContext, start: StartingPoint |
             f"{name}: clips are read with other settings than for the training of its start, "
             f"{start.folder}: {mismatch}"
         )
+    if start is not None and (start.facts.model_extra or {}).get("best_step") == 0:
+        notes.append(
+            f"{name}: its start, {start.folder}, is the untrained adapter, since no later state of "
+            "its training was better on validation"
+        )
     notes += _notes_on_rates(row, start)
     shares_adapter = start is not None and not row.tuning.steps
     one_at_a_time = registry.load_method("adapters", name).one_episode_at_a_time

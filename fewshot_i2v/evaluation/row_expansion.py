@@ -133,6 +133,11 @@ def expand_rows(config: EvaluationConfig) -> list[RowConfig]:
 
 def _with_tokens(head: MethodSpec, tokens: str | None) -> MethodSpec:
     """The head with the evaluation's `tokens`, unless its own options set them."""
+    if {"tokens", "readouts"} <= head.options.keys():
+        raise ConfigError(
+            f"head {head.name}: got tokens={head.options['tokens']} and "
+            f"readouts={head.options['readouts']}, two names of one option; give one of them"
+        )
     # `readouts` is a second name of this option: rows under both names are the same
     options = {"tokens" if key == "readouts" else key: v for key, v in head.options.items()}
     if tokens is not None:

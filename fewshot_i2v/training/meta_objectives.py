@@ -123,7 +123,7 @@ class MetaObjective(Objective):
     ) -> AdaptedLearner:
         """Returns adapter and head of `count` copies; `make` makes a parameter from the start's."""
         if (count, way) not in self._learners:
-            self._check_way(way)
+            self.check_way(way)
             encoder = build_training_encoder(self.config, self.encoder.tower, count)
             self._learners[count, way] = AdaptedLearner(encoder, self._new_head(count, way))
         initial = AdaptedLearner(self.encoder, self.head)
@@ -132,7 +132,8 @@ class MetaObjective(Objective):
         learner.encoder.all_tokens = self.encoder.all_tokens
         return learner
 
-    def _check_way(self, way: int) -> None:
+    def check_way(self, way: int) -> None:
+        """Refuses another number of classes than the parameters of the head are for."""
         tower, frames = self.encoder.tower, self.config.video.frames
         if way != self.head.way and depends_on_way(self.config.head, tower, frames=frames):
             raise ConfigError(

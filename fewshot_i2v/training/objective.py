@@ -201,6 +201,13 @@ class Objective(ABC):
         head = build_head(method, tower, way=way, frames=frames, seeds=seeds)
         return head.to(tower.device)
 
+    def check_way(self, way: int) -> None:  # noqa: B027 - most objectives refuse none
+        """Refuses validation episodes of a number of classes that cannot be fine-tuned to.
+
+        Raises:
+            ConfigError: naming both numbers.
+        """
+
     def fine_tuned(self, support: Tensor, labels: Tensor) -> FineTuned | None:
         """Returns adapter and head for validation episodes with these support clips.
 

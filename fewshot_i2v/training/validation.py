@@ -65,13 +65,15 @@ class EpisodicValidation:
         """Builds the configured validation; None where the configuration has none.
 
         Raises:
-            ConfigError: when its head has parameters and is not the one that is trained.
+            ConfigError: when its head has parameters and is not the one that is trained, or the
+                trained one is for another number of classes.
             EpisodeError: when the classes cannot give such episodes.
         """
         episodes = class_split.validation_episodes(objective.config)
         if not episodes:
             return None
         method, way = objective.config.validation.head, len(episodes[0].classes)
+        objective.check_way(way)  # now, not once all clips are decoded
         head = objective.new_head(method, way=way)
         fine_tunes = type(objective).fine_tuned is not Objective.fine_tuned
         uses_trained_head = (

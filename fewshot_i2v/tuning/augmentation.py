@@ -23,9 +23,13 @@ FRAMES_PER_SEGMENT = 3
 # ITU-R BT.601 weights of red, green and blue in brightness, as image libraries turn to grey.
 _GREY_WEIGHTS = (0.299, 0.587, 0.114)
 # A mirrored clip of such a class shows another class, or none.
-_SIDE_WORDS = frozenset(
-    {"left", "right", "leftward", "rightward", "leftwards", "rightwards"}
-    | {"clockwise", "counterclockwise", "anticlockwise", "cw", "ccw"}
+_SIDE_WORDS = frozenset({"clockwise", "cw", "ccw"})
+# Written together, as in swipeleft and righthand, a side is the beginning or the end of a word.
+_SIDE_PARTS = ("left", "right")
+_OTHER_WORDS = frozenset(
+    {"bright", "brighten", "fright", "wright", "upright", "outright", "forthright", "downright"}
+    | {"alright", "aright", "copyright", "birthright", "playwright", "cleft", "righteous"}
+    | {"leftover", "leftovers", "leftist", "rightful", "rightly"}
 )
 
 
@@ -40,7 +44,12 @@ def mentions_left_or_right(class_name: str) -> bool:
     words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", class_name).lower())
     joined = "".join(words)
     turning = "counterclockwise" in joined or "anticlockwise" in joined
-    return turning or any(word in _SIDE_WORDS for word in words)
+    return turning or any(map(_says_a_side, words))
+
+
+def _says_a_side(word: str) -> bool:
+    has_part = word.startswith(_SIDE_PARTS) or word.endswith(_SIDE_PARTS)
+    return word in _SIDE_WORDS or (has_part and word not in _OTHER_WORDS)
 
 
 class Augmentation(Protocol):

@@ -196,7 +196,7 @@ def test_a_file_that_is_there_needs_force(invoke: Invoke, tmp_path: Path, root: 
         (("--root", "ROOT", "--base", "1", "--base-classes", "sit"), "expected one of them"),
         (("--root", "ROOT", "--base-classes", ","), "expected names of classes"),
         (("--root", "ROOT", "--base-classes", "sitt,nod"), "did you mean 'sit'"),
-        (("--root", "ROOT", "--group", "("), "group: '(' is not a regular expression"),
+        (("--root", "ROOT", "--group", "("), "--group: '(' is not a regular expression"),
         (("--root", "ROOT", "--group", "(x)"), "10 of 10 names do not match the `group` pattern"),
         (("--root", "ROOT", "--all-way"), "expected the folders train and test"),
         (("--root", "ROOT", "--seed", "-1"), "seed: got -1"),

@@ -248,7 +248,7 @@ def test_names_and_flags_are_not_made_relative_to_the_file(tmp_path: Path) -> No
         ("precision", "fp16", "'auto', 'mixed', 'fp32' or 'bf16'"),
         ("name", "../x", "letters, digits"),
         ("root", 3, "a path"),
-        ("deterministic", "yes", "a boolean"),
+        ("deterministic", "yes", "true or false"),
         ("video.frames", 0, "greater than 0"),
         ("video.crop", 0.0, "greater than 0"),
         ("limits.frames", 0, "greater than 0"),
@@ -256,6 +256,11 @@ def test_names_and_flags_are_not_made_relative_to_the_file(tmp_path: Path) -> No
         ("limits.memory", 0.1, "0 for no limit, or at least 0.5 GiB"),
         ("video.crop", 1.5, "less than or equal to 1"),
         ("video.policy", "random", "'segment-center', 'uniform' or 'dense'"),
+        ("tuning.crop_scale", 0.5, "two fractions of the area"),
+        ("tuning.crop_scale", [0.5], "two fractions of the area"),
+        ("tuning.crop_scale", [float("nan"), 1], "two fractions of the area"),
+        ("tuning.crop_scale", [False, True], "two fractions of the area"),
+        ("tuning.clip_norm", "Off", "expected a number or off"),
         ("tuning.lr", 0.0, "greater than 0"),
         ("tuning.lr", float("inf"), "finite"),
         ("tuning.warmup", 1.5, "less than or equal to 1"),
@@ -475,3 +480,11 @@ def test_the_limit_of_the_cache_has_a_unit_and_is_no_part_of_the_identity() -> N
         ConfigError, match=r"cache_limit: .*expected a size with a unit, such as 20"
     ):
         load_config("quickstart", {"cache_limit": "20"})
+
+
+def test_flags_of_sections_that_do_not_go_together_are_named() -> None:
+    flags = {"video.policy": "uniform", "tuning.temporal": True}
+    with pytest.raises(ConfigError, match=r"from flags or overrides: video.policy, tuning.tempo"):
+        load_config("quickstart", flags)
+    with pytest.raises(ConfigError, match=r"from flags or overrides: tuning.temporal$"):
+        load_config({**BASE, "video": {"policy": "uniform"}}, {"tuning.temporal": True})

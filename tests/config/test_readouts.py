@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from fewshot_i2v.config.readouts import Readout, parse_readouts
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
+from fewshot_i2v.models.heads.base.head import HeadOptions
 
 BASE = {"split": "motions", "adapter": "frozen", "head": "prototype"}
 
@@ -63,6 +65,13 @@ def test_other_names_are_refused_with_those_that_exist(value: str) -> None:
 def test_each_readout_is_read_once(value: str) -> None:
     with pytest.raises(ConfigError, match=r"tokens: got .*expected each readout once"):
         load_config({**BASE, "tokens": value})
+
+
+def test_both_names_of_the_option_in_one_head_are_refused() -> None:
+    with pytest.raises(ConfigError, match="tokens=summary and readouts=motion, two names of one"):
+        load_config({**BASE, "head": "otam:readouts=motion,tokens=summary"})
+    with pytest.raises(ValidationError, match="two names of one option; give one of them"):
+        HeadOptions.model_validate({"tokens": "summary", "readouts": "motion"})
 
 
 def test_the_tokens_of_an_evaluation_are_those_of_heads_that_say_none() -> None:

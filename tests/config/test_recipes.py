@@ -29,7 +29,7 @@ recipes:
 @pytest.fixture
 def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The recipes of `SAMPLE` in place of the shipped ones, for all adapters."""
-    path = tmp_path / "recipes.yaml"
+    path = tmp_path / "st-adapter.yaml"
     path.write_text(SAMPLE)
     monkeypatch.setattr(recipes, "recipe_paths", lambda _adapter: [path])
     return path
@@ -130,3 +130,45 @@ def test_a_damaged_file_names_itself_and_the_key(sample: Path) -> None:
     load_recipes.cache_clear()
     with pytest.raises(UsageError, match=rf"tuning.stpes.*{sample.name}"):
         _tuning(shot=1)
+
+
+_RECIPE = "{name: auto, tuning: {steps: 3}, evidence: x}"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ("{name: auto, tuning: {steps: 3}}", r"mine.yaml: recipes\[0\].evidence: missing, and has"),
+        (_RECIPE.replace("steps", "recipe: fast, steps"), "a recipe cannot set recipe; remove it"),
+        (_RECIPE.replace("auto,", "auto, shots: 1-4,"), "got '1-4'; expected a number of clips"),
+        (f"{_RECIPE}, {_RECIPE}", r"recipes\[1\] \(auto, start any, shots any\) is never taken"),
+        (f"{_RECIPE}, {_RECIPE.replace('auto,', 'auto, shots: 1,')}", "is never taken"),
+        (
+            ", ".join(_RECIPE.replace("auto,", f"auto, shots: {n},") for n in ("2+", "5+")),
+            r"recipes\[1\] \(auto, start any, shots 5\+\) is never taken",
+        ),
+        ("", "recipes: got \\[\\]; expected at least one"),
+    ],
+)
+def test_mistakes_in_a_file_are_named_once(changed: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"adapter: mine\nrecipes: [{changed}]\n")
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_recipes(path)
+    assert "bad values" not in str(caught.value)
+
+
+def test_narrower_recipes_may_stand_before_wider_ones(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    shots = ("1", "5", "2+", "any")
+    listed = ", ".join(_RECIPE.replace("auto,", f"auto, shots: {n},") for n in shots)
+    path.write_text(f"adapter: mine\nrecipes: [{listed}]\n")
+    assert [recipe.shots for recipe in load_recipes(path)] == list(shots)
+
+
+def test_a_file_of_another_adapter_is_refused(tmp_path: Path) -> None:
+    """It would be taken for the adapter that it is named after."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"adapter: aim\nrecipes: [{_RECIPE}]\n")
+    with pytest.raises(ConfigError, match="adapter: got 'aim'; expected 'mine', as the file is"):
+        load_recipes(path)

@@ -76,6 +76,17 @@ def test_rows_of_all_starts_are_of_the_same_episodes(runs: Runs, tmp_path: Path)
     assert (plain["start"], plain["start_name"], plain["seen"]) == ("base-trained", "set", False)
 
 
+@pytest.mark.parametrize(("best_step", "untrained"), [(0, True), (5, False)])
+def test_a_start_whose_training_brought_nothing_is_named(
+    runs: Runs, tmp_path: Path, best_step: int, untrained: bool
+) -> None:
+    """The table calls it base-trained, and it is what a fresh adapter is."""
+    make_start(tmp_path / "set", runs.encoder(), best_step=best_step)
+    config = _config(runs, tmp_path / "run", start=str(tmp_path / "set"), tuning={"steps": 0})
+    said = "set, is the untrained adapter, since no later state of its training was better"
+    assert (said in " ".join(evaluate.run(config).remarks)) == untrained
+
+
 @pytest.mark.parametrize("steps", [0, 3])
 def test_side_by_side_equals_one_at_a_time(runs: Runs, tmp_path: Path, steps: int) -> None:
     tuning = {"steps": steps, "lr": 0.02}

@@ -420,6 +420,19 @@ def test_the_rate_of_the_encoders_width_is_used_said_and_recorded(
     assert by_width.digest == _run(folder, tmp_path / "same", steps=2, lr=0.02).digest
 
 
+def test_a_head_of_another_number_of_classes_is_refused_before_a_clip_is_decoded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        RunContext, "decode_clips", lambda *_, **__: pytest.fail("clips were decoded")
+    )
+    changes = {"objective": "reptile", "head": "linear", "way": 3, "validation": {"way": 2}}
+    for job in (train, train_module.dry_run):
+        with pytest.raises(ConfigError, match=r"has parameters for 3 classes and validation.way"):
+            job(train_config(folder, tmp_path / "new", **changes))
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_plan_writes_nothing_and_counts(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

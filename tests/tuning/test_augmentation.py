@@ -47,6 +47,12 @@ def _flips(flip: str, classes: list[str], clips: int = 40) -> int:
         ("turnRight", True),
         ("bright light", False),
         ("leftover", False),
+        ("swipeleft", True),
+        ("RIGHTHAND", True),
+        ("lefthanded_wave", True),
+        ("copyright", False),
+        ("cleft", False),
+        ("stand upright", False),
         ("up", False),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fewshot_i2v.cli._common import echo_json, root_option
+from fewshot_i2v.cli._errors import echo_error
 from fewshot_i2v.cli._flags import SPLITS
 from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
@@ -44,7 +45,7 @@ def command(splits: tuple[str, ...], root: Path | None, as_json: bool) -> None:
     elif rows:
         click.echo(counts_table(rows))
     for problem in problems:
-        click.echo(f"error: {problem}", err=True)
+        echo_error(problem)
     if problems:
         raise click.exceptions.Exit(problems[0].exit_code)
     if not as_json:

@@ -60,8 +60,9 @@ def load_pretrained_clip(model: Architecture, tag: str) -> tuple[nn.Module, Mapp
     except Exception as error:  # downloads and text towers of other packages raise anything
         source = settings.get("hf_hub") or settings.get("url") or settings.get("file")
         raise EncoderError(
-            f"the weights {tag!r} of {model.name} ({source}) cannot be had: {error}. Without a "
-            f"network, give a checkpoint on this machine instead: "
+            f"the weights {tag!r} of {model.name} ({source}) cannot be had: "
+            f"{str(error).rstrip('. ')}. Without a network, give a checkpoint on this machine "
+            "instead: "
             f"pretrained={tag}@/path/to/weights{weights.SUFFIXES[0]} takes all settings of the "
             f"tag (mean={settings['mean']}, std={settings['std']})"
         ) from error

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from fewshot_i2v import registry
+from fewshot_i2v.config.method import MethodSpec
+from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.factory import resolve_options
 from fewshot_i2v.models.heads.base.comparison_head import ComparisonHead
 from fewshot_i2v.models.heads.base.readout_weights import choose_weights
 
@@ -185,6 +188,20 @@ def test_more_and_surer_clips_decide_more_clearly() -> None:
 
     assert 1.0 < _chosen(2) < _chosen(8) < _chosen(64) < 2.0
     assert _chosen(64) > 1.9
+
+
+def test_many_readouts_have_their_weights_at_once() -> None:
+    """A sieve of all tuples would look at 5 to the power of 20."""
+    labels = torch.tensor([[0, 0, 1, 1]])
+    chosen = choose_weights(lambda _: torch.zeros(1, 4, 2), labels, way=2, count=20)
+    torch.testing.assert_close(chosen, torch.ones(1, 20))
+
+
+@pytest.mark.parametrize("value", ["[-1,1]", "[nan,1]", "[]", "loos", "[true]", "1"])
+def test_weights_of_another_form_are_answered_with_what_is_expected(value: str) -> None:
+    spec = MethodSpec.parse(f"prototype:tokens=summary+motion,weights={value}")
+    with pytest.raises(ConfigError, match=r"weights: got .*expected equal, loo, or a list of"):
+        resolve_options("heads", spec)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

@@ -125,9 +125,9 @@ def _compile_group(group: str | None) -> re.Pattern[str] | None:
     try:
         pattern = re.compile(group)
     except (re.error, OverflowError, RecursionError) as error:
-        raise SplitError(f"group: {group!r} is not a regular expression: {error}") from error
+        raise SplitError(f"--group: {group!r} is not a regular expression: {error}") from error
     if not pattern.groups:
-        raise SplitError(f"group: {group!r} has no ( ) around the part that names the group")
+        raise SplitError(f"--group: {group!r} has no ( ) around the part that names the group")
     return pattern
 
 

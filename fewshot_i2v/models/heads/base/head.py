@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from torch import Tensor, nn
 
 from fewshot_i2v.config.readouts import FROZEN, Readout, Readouts, parse_readouts
@@ -44,6 +44,13 @@ class HeadOptions(BaseModel):
     tokens: Readouts = Field(default="summary", validation_alias=AliasChoices("tokens", "readouts"))
 
     _patches: int = PrivateAttr(default=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_one_name(cls, data: object) -> object:
+        if isinstance(data, Mapping) and {"tokens", "readouts"} <= data.keys():
+            raise ValueError("tokens and readouts are two names of one option; give one of them")
+        return data
 
     def for_patches(self, patches: int) -> Self:
         """Returns these options for an encoder, which motion maps depend on.

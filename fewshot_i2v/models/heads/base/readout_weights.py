@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import combinations, pairwise
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.heads.base.features import l2_normalize, one_hot
 
-ReadoutWeights = (
-    Literal["equal", "loo"]
-    | Annotated[
-        tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
-        Field(strict=False, min_length=1),
-    ]
-)
+_WeightNumbers = Annotated[
+    tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...],
+    Field(strict=False, min_length=1),
+]
+
+
+def _check_form(value: object) -> object:
+    """Checks the form of weights in one message, since those of a union name its parts."""
+    numbers = list(value) if isinstance(value, list | tuple) else []
+    is_list = bool(numbers) and all(
+        isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x < math.inf
+        for x in numbers
+    )
+    if not is_list and value not in ("equal", "loo"):
+        raise ValueError("expected equal, loo, or a list of numbers of at least 0, such as [1,0.5]")
+    return value
+
+
+ReadoutWeights = Annotated[
+    Literal["equal", "loo"] | _WeightNumbers,
+    BeforeValidator(_check_form, json_schema_input_type=Literal["equal", "loo"] | _WeightNumbers),
+]
 """How a head weighs its readouts: all by one, chosen per episode, or one number for each."""
 # steps between the weights 0 and 1 that leave-one-out tries
 _WEIGHT_STEPS = 4
@@ -85,9 +101,11 @@ def choose_weights(
 
 @lru_cache(maxsize=8)
 def _simplex(count: int) -> list[list[float]]:
-    """All weights in steps of a quarter that add up to one."""
-    steps = product(range(_WEIGHT_STEPS + 1), repeat=count)
-    return [[x / _WEIGHT_STEPS for x in point] for point in steps if sum(point) == _WEIGHT_STEPS]
+    """All weights in steps of a quarter that add up to one, ascending."""
+    # bars between the steps of one readout and the next: none but these points is looked at
+    ends = _WEIGHT_STEPS + count - 1
+    all_bars = ((-1, *bars, ends) for bars in combinations(range(ends), count - 1))
+    return [[(b - a - 1) / _WEIGHT_STEPS for a, b in pairwise(bars)] for bars in all_bars]
 
 
 def scale_readouts(x: Tensor, sizes: Sequence[int], weights: Tensor | None = None) -> Tensor:

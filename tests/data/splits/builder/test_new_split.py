@@ -133,8 +133,8 @@ class TestGroups:
     @pytest.mark.parametrize(
         ("pattern", "words"),
         [
-            ("(", r"group: '\(' is not a regular expression"),
-            ("p", r"group: 'p' has no \( \) around"),
+            ("(", r"--group: '\(' is not a regular expression"),
+            ("p", r"--group: 'p' has no \( \) around"),
             ("_(q)", r"t.csv: .*1 of 2 names do not match .* the first is 'w/a_p1.mp4'"),
         ],
     )
