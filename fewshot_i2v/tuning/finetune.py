@@ -34,7 +34,8 @@ from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.tuning.optimizers import AdamW, RateDescent, TuningOptimizer
 
 _ADVICE = (
-    "a smaller tuning.lr or tuning.head_lr, a longer tuning.warmup or precision fp32 may help; "
+    "a smaller tuning.lr, tuning.head_lr or tuning.weight_decay, a longer tuning.warmup or "
+    "precision fp32 may help; "
     "if it happens without any training step, look at the encoder's mean and std"
 )
 # Tokens times width of one forward pass without gradients, so that memory stays bounded.

@@ -8,6 +8,7 @@ scale, such as ImageNet's and DINOv2's.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -133,7 +134,7 @@ def _read_variant(settings: Mapping[str, Any]) -> PlainVariant | None:
     """Read what a configuration says besides sizes; None where it is not known here."""
     ratio, norm_kwargs = settings.get("mlp_ratio", _MLP_RATIO), settings.get("norm_kwargs") or {}
     scale, no_norm = settings.get("ls_init_value"), settings.get("no_ln_pre", False)
-    eps = norm_kwargs.get("eps", _EPS) if isinstance(norm_kwargs, Mapping) else None
+    eps: Any = norm_kwargs.get("eps", _EPS) if isinstance(norm_kwargs, Mapping) else None
     is_known = (
         settings.get("pool_type", "tok") == "tok"
         and all(_is_positive(number) for number in (ratio, eps, 1.0 if scale is None else scale))
@@ -146,4 +147,5 @@ def _read_variant(settings: Mapping[str, Any]) -> PlainVariant | None:
 
 
 def _is_positive(number: object) -> bool:
-    return type(number) in (int, float) and 0 < float(number) < float("inf")
+    is_bool = isinstance(number, bool)
+    return not is_bool and isinstance(number, (int, float)) and 0 < number < math.inf
