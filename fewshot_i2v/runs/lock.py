@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fewshot_i2v.errors import RecordError, RecordWriteError
 from fewshot_i2v.utils.files import (
@@ -36,9 +36,10 @@ class RunLock:
 
     It names host and process.
 
-    A lock of a dead process of this host is taken over at once. One of another host never is, since
-    nothing here can tell whether that process lives; but for a SLURM job that runs once more on
-    another host, whose earlier run has ended.
+    A lock of a dead process of this host is taken over at once, and so is one that this process
+    could not remove because its disk was away. One of another host never is, since nothing here can
+    tell whether that process lives; but for a SLURM job that runs once more on another host, whose
+    earlier run has ended.
 
     Where the file system has no hard links, a lock is first created and then written. A kill in
     between leaves an empty one, which is taken over after a minute.
@@ -47,6 +48,9 @@ class RunLock:
         RecordError: when another process holds the lock, naming it and the file to delete.
         RecordWriteError: when the file cannot be written.
     """
+
+    _released: ClassVar[set[bytes]] = set()
+    """Contents of the locks that this process had."""
 
     def __init__(self, folder: Path, name: str = "running") -> None:
         self.path = folder / name
@@ -58,6 +62,7 @@ class RunLock:
             "boot": _boot_id(),
             "user": _user(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "token": secrets.token_hex(8),  # threads may make locks in the same second
             **_slurm_job(),
         }
         self._content = json.dumps(owner).encode()
@@ -66,9 +71,11 @@ class RunLock:
 
     def release(self) -> None:
         """Removes the lock, if it is still this process's."""
-        if os.getpid() == self._process and _read_lock(self.path) == self._content:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
+        if os.getpid() == self._process:
+            if _read_lock(self.path) == self._content:
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
+            self._released.add(self._content)
 
     def _acquire(self, path: Path) -> None:
         """Creates a file that only one process has, replacing that of a dead process."""
@@ -114,7 +121,7 @@ class RunLock:
         content = self._wait_for_content(path)
         if content is None:
             return
-        if content and not _is_dead(_parse_owner(content)):
+        if content and content not in self._released and not _is_dead(_parse_owner(content)):
             raise self._in_use_error(content)
         claim = path.with_name(f"{path.name}.{hashlib.sha256(content).hexdigest()[:16]}")
         self._acquire(claim)

@@ -32,7 +32,7 @@ from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.engines.jobs import BatchJob, Outcome
 from fewshot_i2v.evaluation.engines.pools import start_workers
 from fewshot_i2v.evaluation.engines.worker import Worker
-from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, EpisodeSelection
+from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, EpisodeSelection, RowExecution
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.runs.run_folder import RunFolder, read_run
 from fewshot_i2v.runs.shards import Shard
@@ -442,6 +442,23 @@ def test_a_worker_makes_no_second_folder_for_its_next_row(folder: Path, clock: C
 
     pool.submit = lose_and_submit  # type: ignore[method-assign]
     result = evaluate.run(config, pool=pool)
+    assert [row.episodes for row in result.rows] == [4, 4]
+    assert clock.sleeps == [1, 2]
+
+
+def test_the_main_process_makes_no_second_folder_for_its_next_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    config = _config(folder, **TWO_ROWS)
+    prepare = RowExecution.prepare
+
+    def prepare_and_lose(self: RowExecution, progress: Any) -> None:  # noqa: ANN401
+        prepare(self, progress)
+        if not clock.sleeps:
+            clock.at[3.0] = _lose_output(folder)
+
+    monkeypatch.setattr(RowExecution, "prepare", prepare_and_lose)
+    result = evaluate.run(config, pool=PoolOfThisProcess(config))
     assert [row.episodes for row in result.rows] == [4, 4]
     assert clock.sleeps == [1, 2]
 

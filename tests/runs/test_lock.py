@@ -323,3 +323,20 @@ def test_the_marker_goes_when_opening_fails(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="damaged"):
         opened(tmp_path)
     assert not (tmp_path / "running").exists()
+
+
+def test_a_lock_that_was_released_while_its_disk_was_away_is_no_obstacle(tmp_path: Path) -> None:
+    folder, away, link = tmp_path / "run", tmp_path / "away", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder, target_is_directory=True)
+    lock = RunLock(folder)
+    folder.rename(away)
+    lock.release()
+    away.rename(folder)
+    assert (folder / "running").exists()
+    lock = RunLock(folder)
+    for path in (folder, link):
+        with pytest.raises(RecordError, match="in use by process"):
+            RunLock(path)
+    lock.release()
+    assert not list(folder.iterdir())

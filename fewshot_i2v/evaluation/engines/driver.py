@@ -42,7 +42,7 @@ class EngineRun:
     runners: Sequence[RowRunner]
     pool: WorkerPool
     _drawn: int | None = None
-    _begun: set[Path] = field(default_factory=set)
+    _begun: list[Path] = field(default_factory=list)
     _accuracies: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def run_rows(self, progress: OverallProgress, *, retry_failed: bool) -> list[RowSummary]:
@@ -72,10 +72,10 @@ class EngineRun:
     def _opened(self, runner: RowRunner, *, retry_failed: bool = False) -> Iterator[RowExecution]:
         facts, identity = runner.header()
         path, patience = self.context.config.output_folder / runner.row.slug, Patience(WAIT_SECONDS)
-        if path in self._begun:
-            wait_for_run(path, patience)
+        if self._begun:  # else a row would be written where their disk belongs
+            wait_for_run(path if path in self._begun else self._begun[0], patience)
         with RunFolder.open(path, facts, identity=identity, patience=patience) as folder:
-            self._begun.add(path)
+            self._begun.append(path)
             yield RowExecution.plan(runner, folder, ALL_EPISODES, retry_failed=retry_failed)
 
     def _prepare(
