@@ -475,13 +475,7 @@ def decode_into_cache(
             entry.write(frames, Path(temporary))
         except OSError as error:
             check_disk_of(entry.path, error)
-            reason = error.strerror or str(error)
-            advice = "check that the folder may be written to"
-            if entry.path.parent.exists() and not entry.path.parent.is_dir():
-                advice = f"{entry.path.parent} is a file where a folder belongs: delete it"
-            if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-                size = entry.size / 2**20
-                advice = f"each clip takes {size:.2g} MiB: free space, or choose a folder elsewhere"
+            reason, advice = error.strerror or str(error), _writing_advice(entry, error)
             raise ClipCacheError(
                 f"decoded clips cannot be written to {cache_folder}: {reason}; {advice}"
             ) from error
@@ -491,3 +485,14 @@ def decode_into_cache(
         "decoded": is_missing,
         "written": entry.size * is_missing,
     }
+
+
+def _writing_advice(entry: CacheEntry, error: OSError) -> str:
+    """Returns what to do where an entry cannot be written."""
+    folder = entry.path.parent
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        size = entry.size / 2**20
+        return f"each clip takes {size:.2g} MiB: free space, or choose a folder elsewhere"
+    if folder.exists() and not folder.is_dir():
+        return f"{folder} is a file where a folder belongs: delete it"
+    return "check that the folder may be written to"
