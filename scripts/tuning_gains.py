@@ -20,6 +20,7 @@ from fewshot_i2v.report.comparison.baselines import names_by_row, read_compared_
 from fewshot_i2v.report.comparison.compare import RowComparison, compare_rows
 from fewshot_i2v.runs.prediction_reader import RecordedRow
 from fewshot_i2v.runs.row_summary import RowSummary
+from fewshot_i2v.runs.run_index import read_row
 
 FROZEN, UNTUNED = "frozen", "the same untuned"
 NamedPair = tuple[str, RecordedRow, RecordedRow]
@@ -59,7 +60,7 @@ def points(interval: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an interva
 
 def row_line(row: RowSummary) -> dict[str, Any]:
     """Returns what the record says of a row alone."""
-    interval = row.interval
+    interval, cost = row.interval, read_row(row.folder)
     return {
         "commit": row.header["commit"],
         "adapter": row.adapter,
@@ -71,8 +72,8 @@ def row_line(row: RowSummary) -> dict[str, Any]:
         "accuracy": round(100 * interval.mean, 2),
         "low": round(100 * interval.low, 2),
         "high": round(100 * interval.high, 2),
-        "seconds_per_episode": row.seconds_per_episode,
-        "peak_memory_mb": row.peak_memory_mb,
+        "seconds_per_episode": cost.seconds_per_episode,
+        "peak_memory_mb": cost.peak_memory_mb,
     }
 
 
