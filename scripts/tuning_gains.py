@@ -62,7 +62,7 @@ def row_line(row: RowSummary) -> dict[str, Any]:
     """Returns what the record says of a row alone."""
     interval, cost = row.interval, read_row(row.folder)
     return {
-        "commit": row.header["commit"],
+        "commit": row.header.get("commit"),
         "adapter": row.adapter,
         "start": row.start_name or row.start,
         "steps": steps_of(row),
