@@ -54,13 +54,13 @@ def points(interval: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an interva
     """Returns an interval of shares in points."""
     if interval is None:
         return None
-    values = {"gain": interval.mean, "low": interval.low, "high": interval.high}
+    values = {"mean": interval.mean, "low": interval.low, "high": interval.high}
     return {name: None if v is None else round(100 * v, 2) for name, v in values.items()}
 
 
 def row_line(row: RowSummary) -> dict[str, Any]:
     """Returns what the record says of a row alone."""
-    interval, cost = row.interval, read_row(row.folder)
+    cost, accuracy = read_row(row.folder), points(row.interval) or {}
     return {
         "commit": row.header.get("commit"),
         "adapter": row.adapter,
@@ -69,9 +69,9 @@ def row_line(row: RowSummary) -> dict[str, Any]:
         "head": row.head,
         "shot": row.shot,
         "episodes": row.episodes,
-        "accuracy": round(100 * interval.mean, 2),
-        "low": round(100 * interval.low, 2),
-        "high": round(100 * interval.high, 2),
+        "accuracy": accuracy.get("mean"),
+        "low": accuracy.get("low"),
+        "high": accuracy.get("high"),
         "seconds_per_episode": cost.seconds_per_episode,
         "peak_memory_mb": cost.peak_memory_mb,
     }
@@ -93,7 +93,7 @@ def gain_text(baseline: str, gain: dict[str, Any]) -> str:
         for interval in (gain["these clips"], gain["other clips"])
         if interval is not None and interval["low"] is not None
     ]
-    return f"{gain['these clips']['gain']:+5.1f} {' '.join(texts)} over {baseline}"
+    return f"{gain['these clips']['mean']:+5.1f} {' '.join(texts)} over {baseline}"
 
 
 @click.command(help=__doc__)
@@ -115,9 +115,10 @@ def main(runs: tuple[Path, ...], file: Path) -> None:
     lines.sort(key=lambda line: (line["shot"], line["adapter"], line["start"], line["steps"]))
     file.write_text(json.dumps({"rows": lines}, indent=1) + "\n", encoding="utf-8")
     for line in lines:
-        row = f"{line['adapter']:12} {line['start']:13} {line['steps']:2} steps {line['shot']}-shot"
+        setting = f"{line['adapter']:12} {line['start']:13} {line['steps']:2} steps"
         over = "; ".join(gain_text(name, gain) for name, gain in line["over"].items())
-        click.echo(f"{row} {line['accuracy']:5.1f} of {line['episodes']}  {over}")
+        accuracy = f"{line['shot']}-shot {line['accuracy']:5.1f} of {line['episodes']}"
+        click.echo(f"{setting} {accuracy}  {over}")
 
 
 if __name__ == "__main__":

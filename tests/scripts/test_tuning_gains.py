@@ -21,7 +21,7 @@ def _gains(tmp_path: Path, adapter: str, steps: int) -> dict[str, float]:
     assert done.exit_code == 0, done.output
     lines = json.loads((tmp_path / "gains.json").read_text(encoding="utf-8"))["rows"]
     (line,) = [x for x in lines if (x["adapter"], x["steps"]) == (adapter, steps)]
-    return {name: gain["these clips"]["gain"] for name, gain in line["over"].items()}
+    return {name: gain["these clips"]["mean"] for name, gain in line["over"].items()}
 
 
 def test_a_tuned_row_is_compared_with_frozen_and_with_itself_untuned(tmp_path: Path) -> None:
