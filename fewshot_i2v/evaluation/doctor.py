@@ -5,7 +5,6 @@ torch is imported by the checks that are about it, so that a broken one is a fin
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from fewshot_i2v.data.synthetic.generate import class_names, encode, render_clip
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.errors import FewshotError, UsageError
+from fewshot_i2v.utils.environment import count_cores
 from fewshot_i2v.utils.resources import PACKAGE_FOLDER
 from fewshot_i2v.utils.sizes import format_size
 from fewshot_i2v.utils.text_table import join_names
@@ -149,8 +149,7 @@ def _check_devices() -> HealthCheck:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         gpus.append({"name": properties.name, "memory": int(properties.total_memory)})
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = count_cores()
     values = {"cpu_cores": cores, "gpus": gpus, "auto": "cuda" if gpus else "cpu"}
     names = [f"cuda:{i} {gpu['name']}, {format_size(gpu['memory'])}" for i, gpu in enumerate(gpus)]
     fact = "; ".join([*names, f"cpu, {cores} cores"]) + f"; auto is {values['auto']}"

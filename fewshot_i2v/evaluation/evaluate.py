@@ -25,7 +25,7 @@ from fewshot_i2v.evaluation.row_execution import (
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.evaluation.row_work import count_work
-from fewshot_i2v.evaluation.time_estimate import TimeEstimator
+from fewshot_i2v.evaluation.time_estimate import TimeEstimator, estimate_processes
 from fewshot_i2v.models.factory import check_adapter_is_read
 from fewshot_i2v.runs.row_names import start_names
 from fewshot_i2v.runs.row_summary import UNTUNED_NOTE, RowSummary, merge_seeds
@@ -33,6 +33,7 @@ from fewshot_i2v.runs.run_folder import RunFolder, wait_for_run
 from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
+from fewshot_i2v.utils.environment import count_cores
 from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, stage
 
@@ -292,8 +293,9 @@ def dry_run(
     Returns:
         `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, those
         whose files are missing, and for each row its clips, seconds and memory, reckoned from short
-        trials on clips of noise, see `time_estimate`. Reading the clips comes on top. With `until`
-        it is that of the episodes before the first look.
+        trials on clips of noise, see `time_estimate`; likewise for one process per core, where that
+        is known. Reading the clips comes on top. With `until` it is that of the episodes before the
+        first look.
     """
     _check_output(config)
     context = EvaluationContext.of(config)
@@ -318,6 +320,7 @@ def dry_run(
         "rows": rows,
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "memory_mb": max((row["memory_mb"] for row in rows), default=0),
+        "processes": estimate_processes(rows, count_cores()),
         "trials": estimator.trials(),
     }
     resolved = config.model_dump(mode="json")

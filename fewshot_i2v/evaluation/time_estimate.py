@@ -7,7 +7,7 @@ that it is counted to encode, and its memory is what the trial kept for each cli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -46,6 +46,8 @@ _MIB = 2**20
 _TRAINED_BYTES = 16
 # Bytes of a value of pooled features, which are in float32 in every precision.
 _POOLED_BYTES = 4
+# Until a worker process has imported torch and built its encoder; measured with two on two cores.
+_WORKER_START_SECONDS = 5.0
 # Channels of a block in inference, in widths: input, qkv, attended, projected, and the MLP twice.
 _BLOCK_WIDTHS = 14
 
@@ -137,7 +139,9 @@ class TimeEstimator:
             step_clips = parallel * work.step_clips
             encoding = work.steps * step_trial.seconds.seconds(step_clips) / parallel
             encoding += trial.seconds.seconds(parallel * work.predicted_clips) / parallel
-        per_episode = share * encoding + work.steps * head.step + head.predict
+        in_head = work.steps * head.step + head.predict
+        per_episode = share * encoding + in_head
+        alone = (encoding + in_head) * work.episodes + first
         row = runner.row
         return {
             "row": row.slug,
@@ -154,6 +158,7 @@ class TimeEstimator:
             "parameters": runner.parameters,
             "seconds_per_episode": round(per_episode, 4),
             "seconds": round(per_episode * work.episodes + share * first, 1),
+            "one_thread_seconds": round(alone, 1) if self._knows_one_thread(runner) else None,
             "memory_mb": round(self._memory_mb(runner, work, step_trial, parallel)),
         }
 
@@ -166,6 +171,11 @@ class TimeEstimator:
         return (
             self.one_thread and on_cpu and torch.get_num_threads() > 1 and _trial_clips(runner) > 1
         )
+
+    def _knows_one_thread(self, runner: RowRunner) -> bool:
+        """Returns whether a row's encoder is measured with one thread of the CPU."""
+        on_cpu = runner.context.encoder.tower.device.type == "cpu"
+        return on_cpu and (torch.get_num_threads() == 1 or self._measures_one_thread(runner))
 
     def _share_of_threads(self, runner: RowRunner, trial: _ForwardTrial, prefix: TimeLine) -> float:
         """Time of all threads as a share of that of one, by the frozen encoder of the first row."""
@@ -240,6 +250,27 @@ class TimeEstimator:
         # a process gives memory back to the system rarely: a row has the peak of those before it
         self._peak_mb = max(self._peak_mb, peak_memory_mb(tower.device, 1) + used / _MIB)
         return self._peak_mb
+
+
+def estimate_processes(rows: Sequence[Mapping[str, Any]], count: int) -> dict[str, Any] | None:
+    """Estimates rows that are divided among processes of one CPU thread each.
+
+    Args:
+        rows: estimates of `TimeEstimator`.
+        count: number of processes.
+
+    Returns:
+        `count`, `seconds` and the `memory_mb` of all; None for one process, and where a row was not
+        measured with one thread.
+    """
+    seconds = [row["one_thread_seconds"] for row in rows]
+    if count < 2 or None in seconds:
+        return None
+    return {
+        "count": count,
+        "seconds": round(_WORKER_START_SECONDS + sum(seconds) / count, 1),
+        "memory_mb": count * max((row["memory_mb"] for row in rows), default=0),
+    }
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,13 @@ def has_bfloat16_products(device: torch.device) -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in checks)
 
 
+def count_cores() -> int:
+    """Count the cores of the CPU that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def peak_memory_mb(device: torch.device, episodes: int) -> float:
     """Peak memory in MiB: an episode's share on a GPU, the complete process on the CPU."""
     if device.type == "cuda":
@@ -57,6 +64,9 @@ def peak_memory_mb(device: torch.device, episodes: int) -> float:
 
 def reader_versions() -> dict[str, str | None]:
     """Versions of the video readers; None for one that is not installed."""
+    # imported here: processes that only decode import this module, and start sooner without it
+    from importlib.metadata import PackageNotFoundError, version
+
     versions: dict[str, str | None] = {}
     for name in ("av", "decord"):
         try:

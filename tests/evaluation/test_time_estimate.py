@@ -165,6 +165,42 @@ def test_small_encoders_take_one_thread_and_are_estimated_for_all(
     for one, two in zip(with_one["rows"], with_all["rows"], strict=True):
         assert [one[key] for key in keys] == pytest.approx([two[key] for key in keys])
         assert one["seconds"] > 0
+        # the times of the test are cut in half by two threads, but for those of the heads
+        assert two["one_thread_seconds"] is None
+        assert one["seconds"] < one["one_thread_seconds"] <= 2 * one["seconds"] + 0.1
+
+
+def test_processes_of_one_thread_share_the_rows(
+    folder: Path, threads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "count_cores", lambda: 3)
+    config = _config(folder, way=2, shot=[2], tuning={"steps": 3, "recipe": "none"})
+    cost = evaluate.dry_run(config, one_thread=True)["cost"]
+    alone = sum(row["one_thread_seconds"] for row in cost["rows"])
+    assert cost["processes"]["count"] == 3
+    assert cost["processes"]["seconds"] == pytest.approx(5 + alone / 3, abs=0.1)
+    assert cost["processes"]["memory_mb"] == 3 * cost["memory_mb"]
+    assert evaluate.dry_run(config)["cost"]["processes"] is None
+    monkeypatch.setattr(evaluate, "count_cores", lambda: 1)
+    assert evaluate.dry_run(config, one_thread=True)["cost"]["processes"] is None
+    assert threads
+
+
+@pytest.mark.parametrize(
+    ("seconds", "in_processes", "is_named"),
+    [(300, 160, True), (300, 230, False), (80, 30, False), (9000, 8000, False)],
+)
+def test_processes_are_named_where_they_save_much(
+    seconds: float, in_processes: float, is_named: bool
+) -> None:
+    row = {"adapter": "aim", "start": "fresh", "head": "linear", "shot": 1, "steps": 10}
+    row |= {"episodes": 4, "clips": 3, "seconds": seconds, "memory_mb": 900}
+    processes = {"count": 2, "seconds": in_processes, "memory_mb": 1800}
+    cost = {"clips": 3, "device": "cpu", "rows": [row], "seconds": seconds, "memory_mb": 900}
+    cost |= {"trials": {"adapters": 1, "heads": 1}, "missing_clips": [], "processes": processes}
+    text = " ".join(evaluation_lines({"cost": cost, "config": {}}))
+    assert ("--engine processes divides the episodes among 2 processes" in text) == is_named
+    assert ("1,800 MiB" in text) == is_named
 
 
 def test_an_encoder_that_keeps_all_threads_busy_has_them(

@@ -35,6 +35,7 @@ from typing import Any, BinaryIO, NamedTuple
 from fewshot_i2v.data.video.clip_disk import check_disk_of, was_missing
 from fewshot_i2v.data.video.frame_sampling import check_count
 from fewshot_i2v.errors import ClipDiskError, FewshotError, VideoUnreadable
+from fewshot_i2v.utils.environment import count_cores
 from fewshot_i2v.utils.limits import DEFAULT_LIMITS, ClipLimits, limit_hint
 from fewshot_i2v.utils.search_path import without_current_folder
 
@@ -86,7 +87,7 @@ def run_jobs(
         ConfigError: if the number of workers is invalid.
     """
     if workers is None:
-        workers = min(_processor_count(), _MAX_DEFAULT_WORKERS)
+        workers = min(count_cores(), _MAX_DEFAULT_WORKERS)
     check_count("workers", workers, minimum=0)
     if workers == 0:
         for job in jobs:
@@ -106,12 +107,6 @@ def run_jobs(
             yield job, result
     finally:
         pool.stop()
-
-
-def _processor_count() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _WorkerPool:

@@ -5,7 +5,6 @@ Nothing here imports torch: workers import it at the same time as the main proce
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from fewshot_i2v.evaluation.engines.jobs import JobWorker, WorkerPool
 from fewshot_i2v.evaluation.engines.processes import ProcessPool
 from fewshot_i2v.evaluation.engines.ray_pool import RayPool
 from fewshot_i2v.runs.shards import Shard
+from fewshot_i2v.utils.environment import count_cores
 
 
 def start_workers(
@@ -45,7 +45,7 @@ def start_workers(
         raise UsageError(f"processes: got {processes} beside {len(gpus)} GPUs; give one of them")
     numbers = gpus or (() if processes else _visible_gpus(config))
     spec = EvaluationWorkers(config.model_copy(update={"workers": 1}))
-    return ProcessPool(spec, processes or len(numbers) or _cores(), gpus=numbers)
+    return ProcessPool(spec, processes or len(numbers) or count_cores(), gpus=numbers)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,3 @@ def _visible_gpus(config: EvaluationConfig) -> Sequence[int]:
     import torch
 
     return range(torch.cuda.device_count()) if config.device == "auto" else ()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
