@@ -337,6 +337,12 @@ class FinetuneConfig(SupportLossConfig, OptimizerConfig, _FinetuneSteps):
         description="Take frames at random within their segments, not at the middle; needs the "
         "frame policy segment-center.",
     )
+    untuned_weight: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="Weight of the logits of the same adapter before tuning in those of the query "
+        "clips; the tuned ones have the rest. For heads without weights of their own, or with "
+        "those of the start.",
+    )
 
     @property
     def augments(self) -> bool:

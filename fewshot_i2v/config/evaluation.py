@@ -65,6 +65,7 @@ _DEFAULTS_OF_LATER_TUNING_KEYS: dict[str, Any] = {
     "recipe": "none",
     "optimizer": "adamw",
     "label_smoothing": 0.0,
+    "untuned_weight": 0.0,
 }
 """Keys that rows of earlier versions do not have, with the values that change nothing."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fewshot_i2v import registry
 from fewshot_i2v.config.file_names import parse_pretrained
@@ -49,6 +50,8 @@ class ExportResult:
         head: label of the head.
         merged: whether the adapter was merged into the encoder's weights.
         accuracy: of the episode, as recorded, in [0, 1].
+        exported_accuracy: that of what was written: another one where the run also counts untuned
+            logits (`tuning.untuned_weight`), which the folder does not hold.
         difference: largest difference between a recorded and the repeated probability.
         usage: how to load the folder, and what to mind.
     """
@@ -60,6 +63,7 @@ class ExportResult:
     head: str
     merged: bool
     accuracy: float
+    exported_accuracy: float
     difference: float
     usage: str
 
@@ -409,9 +413,16 @@ def _export(
         head=runner.row.head.label,
         merged=merge,
         accuracy=record.accuracy or 0.0,
+        exported_accuracy=_accuracy_of(tuned.tuned_logits[position], record),
         difference=difference,
         usage=info.usage,
     )
+
+
+def _accuracy_of(logits: Tensor, record: EpisodeRecord) -> float:
+    """Computes the accuracy of an episode from logits of its query clips, (Q, way)."""
+    n_right = (logits.argmax(-1) == torch.tensor(record.labels)).sum()
+    return int(n_right) / len(record.labels)
 
 
 def _rerun_batch(

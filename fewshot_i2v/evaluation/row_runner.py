@@ -80,12 +80,14 @@ class TunedGroup(NamedTuple):
     Attributes:
         records: one per episode.
         logits: of the query clips of each episode, (E, Q, way), float32 on the CPU.
+        tuned_logits: those of the tuned models alone, without the untuned ones.
         encoder: with a copy of the adapter per episode; with the one that all share in static rows.
         head: with a copy per episode.
     """
 
     records: list[EpisodeRecord]
     logits: Tensor
+    tuned_logits: Tensor
     encoder: AdaptedEncoder
     head: Head
 
@@ -154,6 +156,12 @@ class RowRunner:
         """Whether anything is fine-tuned."""
         return self.parameters > 0 and self.row.tuning.steps > 0
 
+    @property
+    def untuned_weight(self) -> float:
+        """Weight of the untuned logits: none where the head knows nothing before it is tuned."""
+        begins_untrained = self.sizes.head_parameters and self.head_start.head is None
+        return 0.0 if begins_untrained or not self.is_tuned else self.row.tuning.untuned_weight
+
     @cached_property
     def sizes(self) -> _ModelSizes:
         """Sizes of adapter and head, from a copy of each."""
@@ -185,6 +193,11 @@ class RowRunner:
                 f"{self.parallel_episodes} episodes side by side; "
                 f"{count_text(self.part_size.limit, 'episode')} at a time ran, which changes no "
                 "more than rounding"
+            )
+        if self.is_tuned and self.row.tuning.untuned_weight != self.untuned_weight:
+            notes.append(
+                f"tuning.untuned_weight {self.row.tuning.untuned_weight:g} is not used with head "
+                f"{self.row.head.label}, whose weights begin untrained in every episode"
             )
         if self.head_start.why_fresh and self.sizes.head_parameters:
             notes.append(
@@ -396,7 +409,9 @@ class RowRunner:
             _to_record(episode, probabilities[e], result.losses[e].tolist(), seconds, memory)
             for e, episode in enumerate(group)
         ]
-        return TunedGroup(records, result.logits.cpu(), encoder, head)
+        logits = result.logits.cpu()
+        tuned_logits = logits if result.tuned_logits is None else result.tuned_logits.cpu()
+        return TunedGroup(records, logits, tuned_logits, encoder, head)
 
     def _predict(
         self, group: Sequence[Episode], encoder: AdaptedEncoder, head: Head
@@ -406,7 +421,8 @@ class RowRunner:
         if not self.is_static:
             inputs = load_inputs(row, context, group, encoder, grid_sizes=head.grid_sizes)
             rates = self.learned_rates(encoder, head)
-            return finetune_and_predict(encoder, head, inputs, row.tuning, rates)
+            recipe = row.tuning.model_copy(update={"untuned_weight": self.untuned_weight})
+            return finetune_and_predict(encoder, head, inputs, recipe, rates)
         frames = row.video.frames
         cache = context.feature_cache(encoder, self.cache_key, head)
         support = unpack_features(cache.gather([e.support_clips for e in group]), frames)

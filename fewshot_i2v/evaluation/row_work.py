@@ -23,7 +23,8 @@ class RowWork:
             that keeps the same.
         steps: fine-tuning steps of an episode.
         step_clips: clips of a step, each view counted; 0 where nothing is tuned.
-        predicted_clips: support and query clips that a tuned adapter encodes for the prediction.
+        predicted_clips: support and query clips that an adapter encodes for the prediction, once
+            tuned and, where these logits count, once before.
     """
 
     episodes: int
@@ -66,4 +67,6 @@ def _count_row(runner: RowRunner, episodes: Sequence[Episode], first_clips: int)
     _, n_support, n_query = max(episode.shape for episode in episodes)
     steps = tuning.steps if runner.parameters else 0
     step_clips = tuning.views * min(n_support, tuning.batch or n_support) if steps else 0
-    return RowWork(len(episodes), first_clips, steps, step_clips, n_support + n_query)
+    predictions = 2 if runner.untuned_weight else 1
+    predicted_clips = predictions * (n_support + n_query)
+    return RowWork(len(episodes), first_clips, steps, step_clips, predicted_clips)

@@ -84,10 +84,13 @@ class FinetuneResult:
     Attributes:
         logits: of the query clips, (E, Q, way), float32.
         losses: support loss before each step, (E, steps), float32.
+        tuned_logits: those of the tuned adapter alone, where `logits` are a mean with the untuned
+            ones; else None.
     """
 
     logits: Tensor
     losses: Tensor
+    tuned_logits: Tensor | None = None
 
 
 class LrSchedule(Protocol):
@@ -338,6 +341,11 @@ def finetune_and_predict(
 ) -> FinetuneResult:
     """Fine-tunes on the support clips, then computes logits of the query clips.
 
+    With `recipe.untuned_weight` they are a weighted mean with those of the same adapter and head
+    before the first step: an ensemble in the space of outputs, which Wortsman et al., "Robust
+    fine-tuning of zero-shot models" (CVPR 2022, https://arxiv.org/abs/2109.01903) compare with one
+    in the space of weights.
+
     Args:
         encoder: frozen tower with a fresh adapter of E copies.
         head: fresh, of E copies.
@@ -348,5 +356,11 @@ def finetune_and_predict(
     Raises:
         TuningError: when a loss is no longer finite.
     """
+    weight = recipe.untuned_weight
+    untuned_logits = predict(encoder, head, episodes) if weight else None
     losses = finetune(encoder, head, episodes, recipe, rates)
-    return FinetuneResult(predict(encoder, head, episodes), losses)
+    tuned_logits = predict(encoder, head, episodes)
+    if untuned_logits is None:
+        return FinetuneResult(tuned_logits, losses)
+    mean_logits = tuned_logits.lerp(untuned_logits, weight)
+    return FinetuneResult(mean_logits, losses, tuned_logits)

@@ -111,7 +111,13 @@ def load_fit_config(
         values["head"] = list(AUTO_HEADS)
     if AUTO in names and values.get("start"):
         values.setdefault("untuned", True)
-    return load_config({"split": source}, values), has_auto_heads
+    config = load_config({"split": source}, values)
+    if any(section.untuned_weight for section in (config.tuning, *config.recipes.values())):
+        raise UsageError(
+            "tuning.untuned_weight: has no meaning for a fit, whose model holds one encoder, the "
+            "tuned one; leave it out"
+        )
+    return config, has_auto_heads
 
 
 def check_fit_keys(keys: Iterable[str]) -> None:

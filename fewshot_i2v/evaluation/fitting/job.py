@@ -106,6 +106,8 @@ class FitJob:
         tuning = row.tuning
         if tuning.steps:
             tuning = resolve_tuning(self.config, row.adapter.name, row.start, shot)
+            # a fitted model holds one encoder: the tuned one
+            tuning = tuning.model_copy(update={"untuned_weight": 0.0})
         row = row.model_copy(update={"shot": self.shot, "tuning": tuning})
         return RowRunner(row, self.context, position)
 
