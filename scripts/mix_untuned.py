@@ -1,0 +1,87 @@
+"""Writes the rows that `tuning.untuned_weight` would have given, from rows tuned without it.
+
+    python scripts/mix_untuned.py RUN [RUN ...] --weight 0.5 --out FOLDER
+    python scripts/tuning_gains.py RUN [RUN ...] FOLDER --json FILE
+
+Of each tuned row of the RUNs the logits are averaged with those of its row of no steps (of a fresh
+adapter without one: of the frozen encoder), and written as a row of FOLDER. Up to a constant of a
+query clip, logits are the logarithms of the recorded probabilities. These have six decimals, and a
+0 counts as 3e-7: nearly all predictions are those of a run with the key, see the test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from scipy.special import log_softmax, softmax
+from tuning_gains import UNTUNED, baselines_of
+
+from fewshot_i2v.report.comparison.baselines import read_compared_rows
+from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.run_folder import RunFolder, read_run
+
+_LEAST_PROBABILITY = 3e-7
+
+
+def mixed_record(tuned: EpisodeRecord, untuned: EpisodeRecord, weight: float) -> EpisodeRecord:
+    """Returns the record of an episode whose logits are a weighted mean of those of two records.
+
+    Raises:
+        click.ClickException: when they are not of the same clips.
+    """
+    if (tuned.support, tuned.query) != (untuned.support, untuned.query):
+        raise click.ClickException(f"episode {tuned.index}: two rows have different clips")
+    logits = [
+        log_softmax(np.log(np.maximum(record.probabilities, _LEAST_PROBABILITY)), axis=1)
+        for record in (tuned, untuned)
+    ]
+    probabilities = softmax((1 - weight) * logits[0] + weight * logits[1], axis=1)
+    predictions = probabilities.argmax(1)
+    return replace(
+        tuned,
+        probabilities=probabilities.tolist(),
+        predictions=predictions.tolist(),
+        accuracy=float((predictions == np.array(tuned.labels)).mean()),
+    )
+
+
+def write_mixed_row(tuned_folder: Path, untuned_folder: Path, out: Path, weight: float) -> int:
+    """Writes a row of the episodes that both rows have, and returns their number."""
+    tuned, untuned = read_run(tuned_folder), read_run(untuned_folder)
+    identity: dict[str, Any] = dict(tuned.header["identity"])
+    tuning = identity["config"]["tuning"] | {"untuned_weight": weight}
+    identity["config"] = identity["config"] | {"tuning": tuning}
+    about = {key: value for key, value in tuned.header.items() if key not in ("identity", "schema")}
+    records = [
+        mixed_record(record, untuned.records[index], weight)
+        for index, record in tuned.records.items()
+        if index in untuned.records and record.status == untuned.records[index].status == "ok"
+    ]
+    with RunFolder.open(out / tuned_folder.name, about, identity=identity) as folder:
+        folder.append(records)
+    return len(records)
+
+
+@click.command(help=__doc__)
+@click.argument(
+    "runs", type=click.Path(exists=True, file_okay=False, path_type=Path), nargs=-1, required=True
+)
+@click.option("--weight", type=click.FloatRange(0, 1, max_open=True), default=0.5)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+def main(runs: tuple[Path, ...], weight: float, out: Path) -> None:
+    """Writes a row for each tuned row."""
+    rows = read_compared_rows(runs)
+    for row in rows:
+        for name, _, untuned in baselines_of(row, rows):
+            if name == UNTUNED:
+                folders = row.summary.folder, untuned.summary.folder
+                count = write_mixed_row(*folders, out, weight)
+                click.echo(f"{folders[0].name}: {count} episodes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The script that averages recorded logits gives what a run with the key records."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fewshot_i2v.evaluation import evaluate
+from fewshot_i2v.runs.run_folder import RunData, read_run
+from tests.tiny import tiny_folder, tiny_run
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def _row(folder: Path, name: str, adapter: str, **tuning: Any) -> RunData:
+    tuning = {"recipe": "none", "steps": 5, "lr": 0.3} | tuning
+    changes = {"head": "prototype", "shot": [2], "query": 4, "episodes": 6}
+    config = tiny_run(folder, folder / name, adapter=adapter, tuning=tuning, **changes)
+    return read_run(evaluate.run(config).rows[0].folder)
+
+
+def test_rows_are_those_of_a_run_with_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_folder(tmp_path)
+    _row(folder, "runs", "frozen")
+    tuned = _row(folder, "runs", "aim")
+    expected = _row(folder, "expected", "aim", untuned_weight=0.5)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    main = runpy.run_path(str(SCRIPTS / "mix_untuned.py"))["main"]
+    command = [str(folder / "runs"), "--out", str(folder / "mixed")]
+    done = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert done.output == "aim-prototype-2shot: 6 episodes\n"
+    mixed = read_run(folder / "mixed" / "aim-prototype-2shot")
+    assert mixed.header["identity"]["config"]["tuning"]["untuned_weight"] == 0.5
+    for index, record in expected.records.items():
+        found = mixed.records[index]
+        assert (found.predictions, found.accuracy) == (record.predictions, record.accuracy)
+        assert np.allclose(found.probabilities, record.probabilities, atol=2e-5)
+    assert any(
+        mixed.records[i].probabilities != record.probabilities
+        for i, record in tuned.records.items()
+    )
