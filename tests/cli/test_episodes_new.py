@@ -37,8 +37,9 @@ def test_class_folders_become_a_split_and_the_next_commands_are_said(
     assert lines[1].split()[:5] == ["novel", "6", "classes", "60", "clips"]
     assert "smallest class: clap, 10 clips" in lines[1]
     assert shlex.split(lines[2])[1:] == ["episodes", "check", str(out), "--root", str(root)]
-    expected = ["fewshot-i2v", "evaluate", "--split", str(out), "--root", str(root)]
-    assert shlex.split(lines[3]) == expected
+    evaluate, flags = ["fewshot-i2v", "evaluate"], ["--split", str(out), "--root", str(root)]
+    assert shlex.split(lines[3]) == [*evaluate, "readouts", *flags]
+    assert shlex.split(lines[4]) == [*evaluate, *flags]
     assert load_split(out, root=root).classes("novel") == CLASSES
 
 
@@ -64,21 +65,29 @@ def test_the_evaluation_that_is_proposed_can_be_drawn(
         touch(tmp_path / "clips", *(f"c{c}/{i}.mp4" for i in range(clips)))
     out = tmp_path / "x.yaml"
     result = invoke("episodes", "new", str(out), "--root", str(tmp_path / "clips"), "--json")
-    proposed = shlex.split(json.loads(result.stdout)["next"][1])
-    assert proposed[6:] == options
+    _check, readouts, adapters = map(shlex.split, json.loads(result.stdout)["next"])
+    assert readouts == [*adapters[:2], "readouts", *adapters[2:]]
+    for proposed in (readouts, adapters):
+        assert proposed[len(proposed) - len(options) :] == options
+        _assert_it_can_be_drawn(invoke, evaluation, proposed, out, min(5, classes))
+
+
+def _assert_it_can_be_drawn(
+    invoke: Invoke, evaluation: FakeEvaluation, proposed: list[str], split: Path, way: int
+) -> None:
     assert invoke(*proposed[1:], "--dry-run").exit_code == 0
     config = evaluation.config
     assert config is not None
     for shot in {row.shot for row in expand_rows(config)}:
         sampler = EpisodeSampler(
-            load_split(out, root=tmp_path / "clips"),
+            load_split(split, root=split.parent / "clips"),
             seed=0,
             way=config.way,
             shot=shot,
             query=config.query,
             subset=config.subset,
         )
-        assert len(sampler[0].classes) == min(5, classes)
+        assert len(sampler[0].classes) == way
 
 
 def test_with_groups_their_use_is_said(invoke: Invoke, tmp_path: Path, root: Path) -> None:

@@ -51,7 +51,11 @@ def test_a_process_is_measured(tmp_path: Path) -> None:
     import click
     from _about import measured
 
-    busy = "from time import process_time as t\nx = bytearray(60 << 20)\nwhile t() < 0.3: sum(range(9999))"
+    busy = (
+        "from time import process_time as t\n"
+        "x = bytearray(60 << 20)\n"
+        "while t() < 0.3: sum(range(9999))"
+    )
     figures = measured([sys.executable, "-S", "-c", busy], repeats=2)
     assert 0.3 <= figures["cpu_seconds"] < 3
     assert figures["seconds"] >= 0.25

@@ -294,9 +294,9 @@ def _show_result(split: Split, files: list[Path], *, as_json: bool) -> None:
         click.echo(f"note: {problem}", err=True)
     echo_next(*commands)
     if len(commands) > 1:
-        click.echo("and with an encoder for real videos, add to the last one", err=True)
+        click.echo("and with an encoder for real videos, add to the last two", err=True)
         click.echo("  --encoder ViT-B-16 --pretrained openai", err=True)
-        click.echo("and to compare adapters with the frozen encoder", err=True)
+        click.echo("and to compare adapters with the frozen encoder, to the last one", err=True)
         click.echo("  --adapter frozen --adapter st-adapter --adapter aim", err=True)
         grouped = all(
             f["groups"] and not f["groups"]["clips_without"] for f in facts_by_subset.values()
@@ -313,5 +313,9 @@ def _next_commands(split: Split, out: Path) -> tuple[list[str], str | None]:
     options, problem = evaluate_options(split)
     if options is None:
         return [check], problem
-    evaluate = ["fewshot-i2v", "evaluate", "--split", str(out), *root_options, *options]
-    return [check, shlex.join(evaluate)], problem
+    clips = ["--split", str(out), *root_options, *options]
+    # first the readout that shows most of the classes, then adapters
+    readouts, evaluate = (
+        shlex.join(["fewshot-i2v", "evaluate", *config, *clips]) for config in (["readouts"], [])
+    )
+    return [check, readouts, evaluate], problem
