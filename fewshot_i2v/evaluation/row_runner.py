@@ -194,7 +194,10 @@ class RowRunner:
                 f"{count_text(self.part_size.limit, 'episode')} at a time ran, which changes no "
                 "more than rounding"
             )
-        if self.is_tuned and self.row.tuning.untuned_weight != self.untuned_weight:
+        config = self.context.config
+        sections = filter(None, (config.tuning, config.recipes.get(self.row.adapter.name)))
+        is_set = any(section.model_fields_set & {"untuned_weight"} for section in sections)
+        if is_set and self.is_tuned and self.row.tuning.untuned_weight != self.untuned_weight:
             notes.append(
                 f"tuning.untuned_weight {self.row.tuning.untuned_weight:g} is not used with head "
                 f"{self.row.head.label}, whose weights begin untrained in every episode"

@@ -29,7 +29,7 @@ class Runs:
         settings: dict[str, Any] = {
             "head": "linear",
             "episodes": 5,
-            "tuning": {"steps": 3, "lr": 0.02},
+            "tuning": {"steps": 3, "lr": 0.02, "untuned_weight": 0.0},  # an export has none
             "at_once": 3,
         }
         config = tiny_run(self.folder, self.folder / name, **settings | changes)

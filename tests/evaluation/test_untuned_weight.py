@@ -29,9 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder(tmp_path_factory.mktemp("untuned-weight"))
 
 
-def _runner(folder: Path, head: str = "prototype", **tuning: Any) -> RowRunner:
+def _runner(folder: Path, head: str = "prototype", *, shot: int = 2, **tuning: Any) -> RowRunner:
     config = tiny_run(
-        folder, folder / "out", adapter="aim", head=head, shot=[2], tuning=TUNING | tuning
+        folder, folder / "out", adapter="aim", head=head, shot=[shot], tuning=TUNING | tuning
     )
     context = EvaluationContext.of(config)
     runner = evaluate.build_row_runners(context)[0]
@@ -68,7 +68,10 @@ def test_a_head_that_begins_untrained_has_no_untuned_logits(folder: Path) -> Non
     assert note.startswith("tuning.untuned_weight 0.5 is not used with head linear")
     both, alone = (_tuned(folder, "linear", untuned_weight=weight) for weight in (0.5, 0))
     assert torch.equal(both.logits, alone.logits)
-    assert not any("untuned_weight" in note for note in _runner(folder, "linear").notes)
+    # the weight of a recipe is for other heads, and needs no word
+    by_recipe = _runner(folder, "linear", shot=1, recipe="auto")
+    assert (by_recipe.row.tuning.untuned_weight, by_recipe.untuned_weight) == (0.5, 0)
+    assert not any("untuned_weight" in note for note in by_recipe.notes)
 
 
 def test_rows_of_earlier_versions_go_on(folder: Path) -> None:
