@@ -17,6 +17,7 @@ from fewshot_i2v.data.splits.split import Generator
 from fewshot_i2v.data.splits.split_writer import write_split
 from fewshot_i2v.data.synthetic.generate import write_missing_clips
 from fewshot_i2v.errors import CheckpointError, UsageError
+from fewshot_i2v.evaluation.fitting import job
 from fewshot_i2v.evaluation.fitting.fit import run_fit
 from fewshot_i2v.evaluation.fitting.test import run_test
 from fewshot_i2v.evaluation.fitting.text import expectation_lines, render_fit, render_test
@@ -93,6 +94,24 @@ def test_an_adapter_is_tuned_on_all_clips(material: Material, adapter: str, tmp_
     # the same seed gives the same file
     fit(material.train, tmp_path / "again.safetensors", folds=2, **keys)
     assert path.read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+
+
+def test_a_recipe_with_untuned_logits_is_taken_without_them(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model holds the tuned encoder alone, and promises what that one does."""
+    keys = material.keys(adapter="lora", head=HEAD, tuning={"steps": 2, "lr": 0.01})
+    expected = run_fit(material.train, folds=2, **keys).tried.chosen.held_out
+    resolve = job.resolve_tuning
+    monkeypatch.setattr(
+        job,
+        "resolve_tuning",
+        lambda *row: resolve(*row).model_copy(update={"untuned_weight": 0.5}),
+    )
+    found = run_fit(material.train, folds=2, **keys).tried.chosen.held_out
+    assert found is not None
+    assert expected is not None
+    np.testing.assert_array_equal(found.logits, expected.logits)
 
 
 def test_the_method_of_a_row_can_be_taken(material: Material, tmp_path: Path) -> None:
