@@ -100,15 +100,17 @@ def test_a_recipe_with_untuned_logits_is_taken_without_them(
     material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model holds the tuned encoder alone, and promises what that one does."""
-    keys = material.keys(adapter="lora", head=HEAD, tuning={"steps": 2, "lr": 0.01})
-    expected = run_fit(material.train, keys, folds=2).tried.chosen.held_out
+    keys = material.keys(
+        adapter="lora", head=HEAD, reject=0, folds=2, tuning={"steps": 2, "lr": 0.1}
+    )
+    expected = run_fit(material.train, keys).tried.chosen.held_out
     resolve = job.resolve_tuning
     monkeypatch.setattr(
         job,
         "resolve_tuning",
         lambda *row: resolve(*row).model_copy(update={"untuned_weight": 0.5}),
     )
-    found = run_fit(material.train, keys, folds=2).tried.chosen.held_out
+    found = run_fit(material.train, keys).tried.chosen.held_out
     assert found is not None
     assert expected is not None
     np.testing.assert_array_equal(found.logits, expected.logits)
