@@ -21,7 +21,7 @@ from scipy.special import log_softmax, softmax
 from tuning_gains import UNTUNED, baselines_of
 
 from fewshot_i2v.report.comparison.baselines import read_compared_rows
-from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.episode_record import EpisodeRecord, accuracy_of
 from fewshot_i2v.runs.run_folder import RunFolder, read_run
 
 _LEAST_PROBABILITY = 3e-7
@@ -40,12 +40,12 @@ def mixed_record(tuned: EpisodeRecord, untuned: EpisodeRecord, weight: float) ->
         for record in (tuned, untuned)
     ]
     probabilities = softmax((1 - weight) * logits[0] + weight * logits[1], axis=1)
-    predictions = probabilities.argmax(1)
+    predictions = probabilities.argmax(1).tolist()
     return replace(
         tuned,
         probabilities=probabilities.tolist(),
-        predictions=predictions.tolist(),
-        accuracy=float((predictions == np.array(tuned.labels)).mean()),
+        predictions=predictions,
+        accuracy=accuracy_of(predictions, tuned.labels),
     )
 
 

@@ -14,6 +14,7 @@ from fewshot_i2v.errors import ConfigError, UsageError
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.engines.driver import EngineRun
 from fewshot_i2v.evaluation.engines.jobs import WorkerPool
+from fewshot_i2v.evaluation.engines.process_estimate import estimate_processes
 from fewshot_i2v.evaluation.identity import absolute_path
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.evaluation.row_execution import (
@@ -25,7 +26,7 @@ from fewshot_i2v.evaluation.row_execution import (
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.evaluation.row_work import count_work
-from fewshot_i2v.evaluation.time_estimate import TimeEstimator, estimate_processes
+from fewshot_i2v.evaluation.time_estimate import TimeEstimator
 from fewshot_i2v.models.factory import check_adapter_is_read
 from fewshot_i2v.runs.row_names import start_names
 from fewshot_i2v.runs.row_summary import UNTUNED_NOTE, RowSummary, merge_seeds

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fewshot_i2v import registry
 from fewshot_i2v.config.file_names import parse_pretrained
@@ -28,7 +27,7 @@ from fewshot_i2v.models.checkpoints.merging import merge_into
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.encoders.loading import load_encoder
 from fewshot_i2v.models.factory import resolve_options
-from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.episode_record import EpisodeRecord, accuracy_of
 from fewshot_i2v.runs.header import recorded_root
 from fewshot_i2v.runs.run_folder import RunData, read_run
 
@@ -50,8 +49,7 @@ class ExportResult:
         head: label of the head.
         merged: whether the adapter was merged into the encoder's weights.
         accuracy: of the episode, as recorded, in [0, 1].
-        exported_accuracy: that of what was written: another one where the run also counts untuned
-            logits (`tuning.untuned_weight`), which the folder does not hold.
+        exported_accuracy: that of the folder, without untuned logits that the run may count.
         difference: largest difference between a recorded and the repeated probability.
         usage: how to load the folder, and what to mind.
     """
@@ -402,6 +400,7 @@ def _export(
     position = batch.index(episode)
     record = tuned.records[position]
     difference = row.compare(record, runner)
+    predictions = tuned.tuned_logits[position].argmax(-1).tolist()
     merge = mergeable if merge is None else merge
     about = _origin_facts(row.folder, runner, record)
     info, names = _write_folder(target, runner, tuned, position, about, merge=merge)
@@ -413,16 +412,10 @@ def _export(
         head=runner.row.head.label,
         merged=merge,
         accuracy=record.accuracy or 0.0,
-        exported_accuracy=_accuracy_of(tuned.tuned_logits[position], record),
+        exported_accuracy=accuracy_of(predictions, record.labels),
         difference=difference,
         usage=info.usage,
     )
-
-
-def _accuracy_of(logits: Tensor, record: EpisodeRecord) -> float:
-    """Computes the accuracy of an episode from logits of its query clips, (Q, way)."""
-    n_right = (logits.argmax(-1) == torch.tensor(record.labels)).sum()
-    return int(n_right) / len(record.labels)
 
 
 def _rerun_batch(

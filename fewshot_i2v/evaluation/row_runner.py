@@ -50,7 +50,7 @@ from fewshot_i2v.models.factory import (
     resolve_options,
 )
 from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.runs.episode_record import EpisodeRecord
+from fewshot_i2v.runs.episode_record import EpisodeRecord, accuracy_of
 from fewshot_i2v.tuning.finetune import (
     FinetuneResult,
     finetune_and_predict,
@@ -441,13 +441,12 @@ def _to_record(
     """Makes the record of an episode from its probabilities, (queries, way), on the CPU."""
     fields = episode_fields(episode)
     predictions = probabilities.argmax(-1).tolist()
-    correct = sum(p == label for p, label in zip(predictions, fields["labels"], strict=True))
     return EpisodeRecord(
         **fields,
         status="ok",
         predictions=predictions,
         probabilities=probabilities.tolist(),
-        accuracy=correct / len(predictions),
+        accuracy=accuracy_of(predictions, fields["labels"]),
         losses=losses,
         seconds=seconds,
         peak_memory_mb=memory,

@@ -7,7 +7,7 @@ that it is counted to encode, and its memory is what the trial kept for each cli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -46,8 +46,6 @@ _MIB = 2**20
 _TRAINED_BYTES = 16
 # Bytes of a value of pooled features, which are in float32 in every precision.
 _POOLED_BYTES = 4
-# Until a worker process has imported torch and built its encoder; measured with two on two cores.
-_WORKER_START_SECONDS = 5.0
 # Channels of a block in inference, in widths: input, qkv, attended, projected, and the MLP twice.
 _BLOCK_WIDTHS = 14
 
@@ -250,27 +248,6 @@ class TimeEstimator:
         # a process gives memory back to the system rarely: a row has the peak of those before it
         self._peak_mb = max(self._peak_mb, peak_memory_mb(tower.device, 1) + used / _MIB)
         return self._peak_mb
-
-
-def estimate_processes(rows: Sequence[Mapping[str, Any]], count: int) -> dict[str, Any] | None:
-    """Estimates rows that are divided among processes of one CPU thread each.
-
-    Args:
-        rows: estimates of `TimeEstimator`.
-        count: number of processes.
-
-    Returns:
-        `count`, `seconds` and the `memory_mb` of all; None for one process, and where a row was not
-        measured with one thread.
-    """
-    seconds = [row["one_thread_seconds"] for row in rows]
-    if count < 2 or None in seconds:
-        return None
-    return {
-        "count": count,
-        "seconds": round(_WORKER_START_SECONDS + sum(seconds) / count, 1),
-        "memory_mb": count * max((row["memory_mb"] for row in rows), default=0),
-    }
 
 
 @contextmanager

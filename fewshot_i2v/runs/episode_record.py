@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -194,6 +195,12 @@ def _parse_object(payload: bytes, keys: frozenset[str]) -> dict[str, Any]:
         unexpected = ", ".join(sorted(data.keys() ^ keys)) if isinstance(data, dict) else "all"
         raise ValueError(f"keys missing or unknown: {unexpected}")
     return data
+
+
+def accuracy_of(predictions: Sequence[int], labels: Sequence[int]) -> float:
+    """Compute the share of queries that are predicted right, in [0, 1]."""
+    n_right = sum(map(operator.eq, predictions, labels))
+    return n_right / len(labels)
 
 
 def identity_checksum(identity: Mapping[str, Any]) -> int:
