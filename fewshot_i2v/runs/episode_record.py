@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 import re
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -199,7 +198,7 @@ def _parse_object(payload: bytes, keys: frozenset[str]) -> dict[str, Any]:
 
 def accuracy_of(predictions: Sequence[int], labels: Sequence[int]) -> float:
     """Compute the share of queries that are predicted right, in [0, 1]."""
-    n_right = sum(map(operator.eq, predictions, labels))
+    n_right = sum(p == label for p, label in zip(predictions, labels, strict=True))
     return n_right / len(labels)
 
 
