@@ -304,6 +304,10 @@ def pretended_cuda() -> Iterator[Log]:
         patch.setattr(torch.inference_mode, "__enter__", _enter_without_gradients)
         patch.setattr(torch.inference_mode, "__exit__", _leave_without_gradients)
         patch.setattr(nn.Module, "_apply", _apply)
+        # asks the stream whether a graph is being captured
+        patch.setattr(
+            torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda _: None
+        )
         # calls are seen in this thread alone, and adapters are built in another one
         patch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
         with _Calls(), _Operations():

@@ -21,6 +21,7 @@ from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.frozen_prefix import ClipPrefixes, ClipTokens, GridSizes
 from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.models.feature_cache import FeatureCache
+from fewshot_i2v.models.heads.base.labels import send_labels
 from fewshot_i2v.tuning.augmentation import SupportAugmenter
 from fewshot_i2v.tuning.finetune import EpisodeInputs
 from fewshot_i2v.utils.seeding import derive_seed
@@ -61,7 +62,7 @@ def cached_prefixes(
 def support_labels(episodes: Sequence[Episode], device: torch.device) -> Tensor:
     """Class of each support clip of E episodes of one shape, (E, S) int64."""
     labels = [[c for c, clips in enumerate(e.support) for _ in clips] for e in episodes]
-    return send(torch.tensor(labels), device)
+    return send_labels(torch.tensor(labels), device)
 
 
 def load_inputs(

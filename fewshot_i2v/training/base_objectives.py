@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from fewshot_i2v.models.factory import depends_on_way
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.training.objective import (
     MicroBatch,
+    MicroBatchLoss,
     Objective,
     backpropagate,
     encode_episodes,
@@ -67,7 +68,7 @@ class Episodic(Objective):
             self._heads[count, way] = self._new_head(count, way)
         return with_parameters(self._heads[count, way], self.head, shared_view(count))
 
-    def backward(self, micro_batch: MicroBatch) -> Tensor:
+    def backward(self, micro_batch: MicroBatch) -> MicroBatchLoss:
         """Encodes support and query clips of all episodes in one pass."""
         batch = micro_batch.require_episodes()
         support, query = encode_episodes(self.encoder, batch, self.grid_sizes)
@@ -75,7 +76,7 @@ class Episodic(Objective):
         scores = head(query, support, batch.support_labels)
         # episodes have the same number of query clips: the mean over clips is that over episodes
         loss = functional.cross_entropy(scores.flatten(0, 1), batch.query_labels.flatten())
-        return backpropagate(micro_batch.weight * loss)
+        return MicroBatchLoss(backpropagate(micro_batch.weight * loss))
 
     def _new_head(self, copies: int, way: int) -> Head:
         head = self.config.head
@@ -94,7 +95,7 @@ class Classification(Objective):
         self.classifier = self.new_head(method, way=len(self.classes), seeds=[seed])
         self.extra, self.grid_sizes = self.classifier, self.classifier.grid_sizes
 
-    def backward(self, micro_batch: MicroBatch) -> Tensor:
+    def backward(self, micro_batch: MicroBatch) -> MicroBatchLoss:
         """Encodes all clips of the micro-batch in one pass."""
         batch = micro_batch.clips
         if batch is None:
@@ -102,7 +103,7 @@ class Classification(Objective):
         features = self.encoder(batch.clips.unsqueeze(0), grid_sizes=self.grid_sizes)
         scores = self.classifier.compute_support_logits(features, batch.labels.unsqueeze(0))
         loss = functional.cross_entropy(scores.squeeze(0), batch.labels)
-        return backpropagate(micro_batch.weight * loss)
+        return MicroBatchLoss(backpropagate(micro_batch.weight * loss))
 
 
 class EpisodicPlusClassification(Objective):
@@ -134,6 +135,7 @@ class EpisodicPlusClassification(Objective):
         """Returns the head of the episodes, as `Episodic.head_copies`."""
         return self.episodic.head_copies(count, way)
 
-    def backward(self, micro_batch: MicroBatch) -> Tensor:
+    def backward(self, micro_batch: MicroBatch) -> MicroBatchLoss:
         """Runs both backward passes in turn; the gradients add up."""
-        return self.episodic.backward(micro_batch) + self.classification.backward(micro_batch)
+        losses = [part.backward(micro_batch) for part in (self.episodic, self.classification)]
+        return MicroBatchLoss(losses[0].value + losses[1].value)

@@ -17,6 +17,8 @@ from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.errors import TuningError
+from fewshot_i2v.models.encoders.transfer import send
+from fewshot_i2v.models.heads.base.labels import derive_labels, send_labels
 from fewshot_i2v.training.class_split import TRAIN_SUBSET, TrainValSplit
 from fewshot_i2v.training.objective import ClipBatch, EpisodeBatch, MicroBatch, Objective
 from fewshot_i2v.tuning.augmentation import TrainingAugmenter
@@ -111,7 +113,7 @@ class TrainBatches:
                 tokens = self._prefix_tokens(clip_names, clip_pixels, i)
                 names = clip_names[_equal_slice(len(clip_names), count, i)]
                 labels = torch.tensor([self.class_split.labels[name] for name in names])
-                clip_batch = ClipBatch(tokens, labels.to(tokens.device))
+                clip_batch = ClipBatch(tokens, send(labels, tokens.device))
             yield MicroBatch(step, i, 1 / count, episode_batch, clip_batch)
 
     def clip_names(self, step: int) -> list[str]:
@@ -223,7 +225,7 @@ class TrainBatches:
         return EpisodeBatch(
             support=tokens[:, :n_support],
             query=tokens[:, n_support:],
-            support_labels=support_labels.repeat(1, self._views),
+            support_labels=derive_labels(lambda x: x.repeat(1, self._views), support_labels),
             query_labels=labels_by_class(way, query, count, device),
             classes=classes,
             views=self._views,
@@ -232,8 +234,8 @@ class TrainBatches:
 
 def labels_by_class(way: int, per_class: int, episodes: int, device: torch.device) -> Tensor:
     """Labels of clips sorted by class, (episodes, way * per_class) int64."""
-    row = torch.arange(way, device=device).repeat_interleave(per_class)
-    return row.expand(episodes, -1).contiguous()
+    row = torch.arange(way).repeat_interleave(per_class)
+    return send_labels(row.expand(episodes, -1).contiguous(), device)
 
 
 def refuse_unreadable(context: RunContext) -> None:

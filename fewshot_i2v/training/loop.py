@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,7 +16,7 @@ from fewshot_i2v.errors import CheckpointError, TuningError
 from fewshot_i2v.models.device_memory import release_device_memory
 from fewshot_i2v.runs.header import check_clip_digests
 from fewshot_i2v.training.batches import TrainBatches
-from fewshot_i2v.training.objective import NotFiniteError, Objective
+from fewshot_i2v.training.objective import MicroBatchLoss, NotFiniteError, Objective
 from fewshot_i2v.training.state import (
     STATE_FILE,
     STATE_FOLDER,
@@ -27,6 +26,7 @@ from fewshot_i2v.training.state import (
     load_state,
     save_state,
 )
+from fewshot_i2v.training.unread_steps import UnreadSteps
 from fewshot_i2v.training.validation import EpisodicValidation
 from fewshot_i2v.tuning.finetune import lr_factor
 from fewshot_i2v.utils.progress import bar
@@ -70,6 +70,7 @@ class TrainingLoop:
             start_extra=objective.start_extra,
         )
         self._saved_step = 0
+        self._unread = UnreadSteps()
 
     @property
     def has_start_extra(self) -> bool:
@@ -146,7 +147,7 @@ class TrainingLoop:
         check_clip_digests(self.output / STATE_FOLDER / STATE_FILE, self.progress.clips, digests)
         self.progress.clips.update(digests)
 
-    def _backward(self, step: int) -> list[Tensor]:
+    def _backward(self, step: int) -> list[MicroBatchLoss]:
         """Adds the gradients of a step; returns the losses of its micro-batches.
 
         Where they do not fit into the memory of the device, they become smaller.
@@ -170,23 +171,29 @@ class TrainingLoop:
 
     def _check_finite_loss(self) -> None:
         """Raises when a state that was never validated gives no finite loss."""
-        losses = self._backward(0)
+        trial = UnreadSteps()
+        trial.add(0, self._backward(0))
         self._trainable.optimizer.zero_grad(set_to_none=True)
-        if not all(isfinite(float(loss)) for loss in losses):
+        try:
+            trial.read()
+        except NotFiniteError as error:
             raise self._training_error(
                 f"the loss of the state after step {self.progress.step} is not finite"
-            )
+            ) from error
 
     def _log_time_estimate(self, log: Log) -> None:
         """Logs an estimate of the remaining time, from a step that changes no state."""
         step, look_seconds = self.progress.step, self.progress.look_seconds
+        trial = UnreadSteps()
         try:
             for _ in range(2):  # the first one fills caches
                 start = perf_counter()
-                float(torch.stack(self._backward(step)).sum())  # waits for the device
+                trial.add(step, self._backward(step))
+                trial.read()  # waits for the device
                 self._trainable.optimizer.zero_grad(set_to_none=True)
                 time = perf_counter() - start
         except NotFiniteError:
+            self._trainable.optimizer.zero_grad(set_to_none=True)
             return  # the step itself says it better
         todo = self.config.steps - step
         count = 0 if self.validation is None else -(-todo // self.config.validation.every)
@@ -209,40 +216,53 @@ class TrainingLoop:
             progress=show_bar,
         ) as display:
             while progress.step < config.steps:
-                progress.losses.append(self._step(progress.step))
+                self._step(progress.step)
                 progress.step += 1
                 validates = (
                     progress.step % config.validation.every == 0 or progress.step == config.steps
                 )
+                saves = validates or bool(
+                    config.save_every and progress.step % config.save_every == 0
+                )
+                # whatever is validated or saved comes of finite numbers alone
+                if saves or self._unread.is_due:
+                    self._read_losses()
                 if validates:
                     self._validate()
-                if validates or (config.save_every and progress.step % config.save_every == 0):
+                if saves:
                     self._check_finite_parameters()
                     save_state(self.output, self.identity, self._trainable, progress)
                     self._saved_step = progress.step
                 display.set_postfix_str(self._bar_text(), refresh=False)
                 display.update()
 
-    def _step(self, step: int) -> float:
-        """Runs one optimizer step; returns the loss before it."""
+    def _step(self, step: int) -> None:
+        """Runs one optimizer step, without waiting for the device."""
         start = perf_counter()
         optimizer = self._trainable.optimizer
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * lr_factor(step, self.config)
         optimizer.zero_grad(set_to_none=True)
         try:
-            loss = float(torch.stack(self._backward(step)).sum())
-        except NotFiniteError as error:
-            raise self._training_error(str(error)) from error
+            losses = self._backward(step)
+        except Exception:
+            self._read_losses()  # an earlier step whose numbers broke is the cause
+            raise
         limit = self.config.clip_norm if self.objective.clips_gradient else None
         norm = clip_gradient_norm(self.objective.trainable_parameters(), limit)
-        for quantity, value in (("loss", loss), ("gradient", norm)):
-            if not isfinite(value):
-                raise self._training_error(f"the {quantity} of step {step + 1} is not finite")
+        self._unread.add(step, losses, norm)
         optimizer.step()
         self.seconds += perf_counter() - start
         self.steps += 1
-        return loss
+
+    def _read_losses(self) -> None:
+        """Reads the losses of the last steps, for the curve, and stops at the first broken one."""
+        start = perf_counter()
+        try:
+            self.progress.losses += self._unread.read()
+        except NotFiniteError as error:
+            raise self._training_error(str(error)) from error
+        self.seconds += perf_counter() - start
 
     def _validate(self) -> None:
         """Adds an entry to the curve, and stores the adapter when its accuracy is the best so far.
@@ -270,7 +290,8 @@ class TrainingLoop:
             self._trainable.store_best()
 
     def _check_finite_parameters(self) -> None:
-        if not all(bool(p.isfinite().all()) for p in self.objective.trainable_parameters()):
+        parameters = self.objective.trainable_parameters()
+        if not bool(torch.stack([p.isfinite().all() for p in parameters]).all()):
             raise self._training_error(f"a parameter is not finite after step {self.progress.step}")
 
     def _training_error(self, problem: str) -> TuningError:
@@ -302,7 +323,7 @@ def threads_of(device: torch.device) -> int | None:
     return torch.get_num_threads() if device.type == "cpu" else None
 
 
-def clip_gradient_norm(parameters: list[nn.Parameter], limit: float | None) -> float:
+def clip_gradient_norm(parameters: list[nn.Parameter], limit: float | None) -> Tensor:
     """Scales all gradients down so that their joint norm is at most `limit`.
 
     Args:
@@ -310,18 +331,18 @@ def clip_gradient_norm(parameters: list[nn.Parameter], limit: float | None) -> f
         limit: largest Euclidean norm; None: nothing is scaled.
 
     Returns:
-        The norm before scaling.
+        The norm before scaling, a float32 scalar on the device.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:
-        return 0.0
+        return parameters[0].new_zeros(())
     norm: Tensor = torch.stack([g.square().sum() for g in grads]).sum().sqrt()
     if limit is not None:
         # as in torch's `clip_grad_norm_`: 1e-6 keeps a norm of zero from 0 / 0
         scale = (limit / (norm + 1e-6)).clamp(max=1.0)
         for grad in grads:
             grad.mul_(scale)
-    return float(norm)
+    return norm
 
 
 @contextmanager

@@ -28,10 +28,11 @@ from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.checkpoints.start_extras import RATES_PREFIX
 from fewshot_i2v.models.factory import depends_on_way
 from fewshot_i2v.models.heads.base.head import Head
+from fewshot_i2v.models.heads.base.labels import derive_labels
 from fewshot_i2v.training.objective import (
     FineTuned,
     MicroBatch,
-    NotFiniteError,
+    MicroBatchLoss,
     Objective,
     TrainingKind,
     backpropagate,
@@ -164,15 +165,10 @@ class MetaObjective(Objective):
             update(losses.sum())
         return trace
 
-    def _check_finite(self, micro_batch: MicroBatch, trace: list[Tensor]) -> None:
-        """Raises for non-finite losses: (B,) of each inner step, then of the outer loss."""
-        finite = torch.stack(trace).isfinite().all(1).tolist()
-        if not all(finite):
-            index = finite.index(False)
-            location = "query clips" if index == self.inner.steps else f"inner step {index + 1}"
-            raise NotFiniteError(
-                f"the loss of step {micro_batch.step + 1} is not finite at the {location}"
-            )
+    def _losses(self, value: Tensor, trace: list[Tensor]) -> MicroBatchLoss:
+        """Makes the losses of a micro-batch; those of `trace` are (B,) of each place."""
+        places = [f"inner step {step + 1}" for step in range(self.inner.steps)]
+        return MicroBatchLoss(value, trace, [*places, "query clips"][: len(trace)])
 
 
 class MAML(MetaObjective):
@@ -199,7 +195,7 @@ class MAML(MetaObjective):
                 "memory, or first order"
             )
 
-    def backward(self, micro_batch: MicroBatch) -> Tensor:
+    def backward(self, micro_batch: MicroBatch) -> MicroBatchLoss:
         """Fine-tunes a copy per episode, and backpropagates the mean query loss to the start."""
         batch = micro_batch.require_episodes()
         second_order = self.inner.second_order
@@ -213,7 +209,7 @@ class MAML(MetaObjective):
             n_support = batch.n_support
             features = learner(torch.cat([batch.support[:, :n_support], batch.query], 1))
         support, query = split_support(features, n_support)
-        scores = learner.head(query, support, batch.support_labels[:, :n_support])
+        scores = learner.head(query, support, batch.first_view_labels)
         return self._backpropagate(micro_batch, trace, episode_losses(scores, batch.query_labels))
 
     def fine_tuned(self, support: Tensor, labels: Tensor) -> FineTuned:
@@ -242,9 +238,9 @@ class MAML(MetaObjective):
 
     def _backpropagate(
         self, micro_batch: MicroBatch, trace: list[Tensor], losses: Tensor
-    ) -> Tensor:
-        self._check_finite(micro_batch, [*trace, losses.detach()])
-        return backpropagate(micro_batch.weight * losses.mean())
+    ) -> MicroBatchLoss:
+        value = backpropagate(micro_batch.weight * losses.mean())
+        return self._losses(value, [*trace, losses.detach()])
 
 
 class MetaSGD(MAML):
@@ -317,7 +313,7 @@ class ANIL(MAML):
                 "no parameters; give one that has, such as linear, or the objective maml"
             )
 
-    def backward(self, micro_batch: MicroBatch) -> Tensor:
+    def backward(self, micro_batch: MicroBatch) -> MicroBatchLoss:
         """Encodes all clips once; each episode fine-tunes a head."""
         batch = micro_batch.require_episodes()
         support, query = encode_episodes(self.encoder, batch, self.grid_sizes)
@@ -333,7 +329,7 @@ class ANIL(MAML):
         trace = self._inner_loop(_losses, head.adapt)
         n_support = batch.n_support
         first_view = support.map(lambda x: x[:, :n_support])
-        scores = head(query, first_view, labels[:, :n_support])
+        scores = head(query, first_view, batch.first_view_labels)
         return self._backpropagate(micro_batch, trace, episode_losses(scores, batch.query_labels))
 
     # the adapter is not fine-tuned, so validation can do without copies of it
@@ -355,22 +351,23 @@ class Reptile(MetaObjective):
 
     clips_gradient: ClassVar[bool] = False
 
-    def backward(self, micro_batch: MicroBatch) -> Tensor:
+    def backward(self, micro_batch: MicroBatch) -> MicroBatchLoss:
         """Adds the negative displacement as the gradient."""
         batch = micro_batch.require_episodes()
         count = len(batch.support)
         clips = torch.cat([batch.support, batch.query], 1)
-        labels = torch.cat([batch.support_labels, batch.query_labels], 1)
+        labels = derive_labels(
+            lambda *parts: torch.cat(parts, 1), batch.support_labels, batch.query_labels
+        )
         learner = self._make_copies(count, self.config.way, independent_copies(count))
         trace = self._descend(learner, clips, labels)
-        self._check_finite(micro_batch, trace)
         for start, end in zip(self.trainable_parameters(), learner.parameters(), strict=True):
             # minus the way to the tuned values: SGD subtracts it, and so moves towards them
             displacement = micro_batch.weight * (
                 start.detach() - end.detach().mean(0, keepdim=True)
             )
             start.grad = displacement if start.grad is None else start.grad + displacement
-        return micro_batch.weight * trace[-1].mean()
+        return self._losses(micro_batch.weight * trace[-1].mean(), trace)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Plain SGD with the rate `inner.rate`."""

@@ -9,10 +9,13 @@ optimizer = objective.optimizer()
 for step in ...:
     optimizer.zero_grad()
     for micro_batch in micro_batches(step):
-        loss = loss + objective.backward(micro_batch)    # adds gradients, returns weight * loss
-    ...clip, check that all is finite...
+        losses.append(objective.backward(micro_batch))    # adds gradients
+    ...clip...
     optimizer.step()
 ```
+
+Nothing of a step is read from the device: the loop looks at losses of many steps at once. So
+`backward` raises nothing for values that are not finite, and returns what would say where.
 
 A step may depend only on the configuration, the step number and the saved state: adapter,
 `objective.extra`, optimizer. Random draws come from generators keyed by `derive_seed("name",
@@ -43,6 +46,7 @@ from fewshot_i2v.models.factory import (
     resolve_options,
 )
 from fewshot_i2v.models.heads.base.head import Head
+from fewshot_i2v.models.heads.base.labels import derive_labels
 from fewshot_i2v.tuning.finetune import parameter_groups
 from fewshot_i2v.utils.seeding import derive_seed
 
@@ -74,6 +78,27 @@ class EpisodeBatch:
     def n_support(self) -> int:
         """Support clips S of an episode, whatever the views; the first view comes first."""
         return self.support.shape[1] // self.views
+
+    @property
+    def first_view_labels(self) -> Tensor:
+        """Labels of one view of the support clips, (B, S) int64."""
+        n_support = self.n_support
+        return derive_labels(lambda x: x[:, :n_support], self.support_labels)
+
+
+class MicroBatchLoss(NamedTuple):
+    """Losses of a micro-batch on the device; reading them waits for it.
+
+    Attributes:
+        value: `weight * loss`, detached, a float32 scalar.
+        inner: losses before each inner step of meta-training, and then of the query clips where
+            they have one, each (B,) float32; none in base training.
+        places: of each of `inner`, as a message names it.
+    """
+
+    value: Tensor
+    inner: Sequence[Tensor] = ()
+    places: Sequence[str] = ()
 
 
 class NotFiniteError(TuningError):
@@ -160,11 +185,10 @@ class Objective(ABC):
         """Builds the heads of the loss; sets `extra` and `grid_sizes` where it has any."""
 
     @abstractmethod
-    def backward(self, micro_batch: MicroBatch) -> Tensor:
+    def backward(self, micro_batch: MicroBatch) -> MicroBatchLoss:
         """Adds the gradient of `micro_batch.weight * loss` to `.grad` of all trained parameters.
 
-        Returns:
-            `micro_batch.weight * loss`, detached, a float32 scalar on the device.
+        It waits for nothing on the device.
         """
 
     def trained_head(self) -> Head | None:

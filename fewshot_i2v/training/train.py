@@ -316,4 +316,4 @@ def _measure_micro_batch(setup: _TrainingSetup) -> tuple[float, float]:
 
 def _backward(objective: Objective, micro_batch: MicroBatch) -> None:
     """Runs a micro-batch, and waits for the device."""
-    objective.backward(micro_batch).item()
+    objective.backward(micro_batch).value.item()

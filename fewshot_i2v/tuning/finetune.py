@@ -29,8 +29,8 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import (
     select_clips,
 )
 from fewshot_i2v.models.device_memory import PartSize
-from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.models.heads.base.head import Head
+from fewshot_i2v.models.heads.base.labels import derive_labels, labels_on_host, send_labels
 from fewshot_i2v.tuning.optimizers import AdamW, RateDescent, TuningOptimizer
 
 _ADVICE = (
@@ -73,8 +73,9 @@ class EpisodeInputs:
         """Returns the class of each view of the support clips of a step, (E, views * B) int64."""
         labels = self.labels
         if self.batch_indices is not None:
-            labels = labels.gather(1, send(self.batch_indices(step), labels.device))
-        return labels.repeat(1, self.views)
+            of_step = labels_on_host(labels).gather(1, self.batch_indices(step))
+            labels = send_labels(of_step, labels.device)
+        return derive_labels(lambda x: x.repeat(1, self.views), labels)
 
 
 @dataclass(frozen=True)

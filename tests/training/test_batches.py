@@ -124,7 +124,7 @@ def test_the_trial_of_a_dry_run_is_small_and_can_be_run(folder: Path) -> None:
         assert episode.support.shape[1] == episode.query.shape[1] == way
         assert len(labelled.clips) == n_labelled
         assert n_clips == 2 * way + n_labelled
-        assert bool(batches.objective.backward(trial).isfinite())
+        assert bool(batches.objective.backward(trial).value.isfinite())
 
 
 def test_temporal_jitter_alone_shows_frames_of_the_clip_in_order(folder: Path) -> None:

@@ -152,7 +152,7 @@ def test_views_and_smoothing_change_what_is_learned(name: str) -> None:
     gradients = []
     for inner in (_INNER, _INNER | {"label_smoothing": 0.0}):
         objective = _objective(name, head=head, inner=inner)
-        loss = objective.backward(_part(objective))
+        loss = objective.backward(_part(objective)).value
         assert loss.isfinite()
         gradients.append([p.grad for p in objective.trainable_parameters() if p.grad is not None])
     assert any(not torch.equal(a, b) for a, b in zip(*gradients, strict=True))
@@ -168,7 +168,7 @@ def test_query_clips_are_scored_with_one_view_of_the_support_clips() -> None:
         part = _part(objective)
         if change:
             part.require_episodes().support[:, 3:] *= -1
-        losses.append(objective.backward(part))
+        losses.append(objective.backward(part).value)
     torch.testing.assert_close(losses[0], losses[1])
 
 

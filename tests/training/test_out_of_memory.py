@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewshot_i2v.errors import TuningError
-from fewshot_i2v.training.objective import MicroBatch, Objective
+from fewshot_i2v.training.objective import MicroBatch, MicroBatchLoss, Objective
 from fewshot_i2v.training.train import OBJECTIVES, train
 from tests.training.training_samples import train_config, training_folder
 
@@ -23,7 +23,7 @@ def _limit_memory(patch: pytest.MonkeyPatch, name: str, largest_weight: float) -
     objective_class: type[Objective] = OBJECTIVES[name]
     backward, weights = objective_class.backward, list[float]()
 
-    def limited(self: Objective, micro_batch: MicroBatch) -> torch.Tensor:
+    def limited(self: Objective, micro_batch: MicroBatch) -> MicroBatchLoss:
         loss = backward(self, micro_batch)  # gradients of a failed step must not stay
         if micro_batch.weight > largest_weight:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")

@@ -27,7 +27,7 @@ from fewshot_i2v.runs.lock import RunLock
 from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.training import loop
 from fewshot_i2v.training import train as train_module
-from fewshot_i2v.training.objective import MicroBatch, Objective
+from fewshot_i2v.training.objective import MicroBatch, MicroBatchLoss, Objective
 from fewshot_i2v.training.state import save_state
 from fewshot_i2v.training.train import TrainedStart, train
 from fewshot_i2v.training.validation import EpisodicValidation
@@ -237,7 +237,7 @@ def test_a_gradient_that_breaks_is_named(
         objective = real(*args)
         whole = objective.backward
 
-        def backward(part: MicroBatch) -> torch.Tensor:
+        def backward(part: MicroBatch) -> MicroBatchLoss:
             loss = whole(part)
             grad = next(objective.encoder.adapter.parameters()).grad
             if part.step == 4 and grad is not None:

@@ -24,7 +24,7 @@ from fewshot_i2v.statistics import Interval, mean_interval
 from fewshot_i2v.training import loop, output_folder
 from fewshot_i2v.training.base_objectives import Episodic
 from fewshot_i2v.training.class_split import TrainValSplit
-from fewshot_i2v.training.objective import MicroBatch, NotFiniteError
+from fewshot_i2v.training.objective import MicroBatch, MicroBatchLoss, NotFiniteError
 from fewshot_i2v.training.state import save_state
 from fewshot_i2v.training.train import TrainedStart, train
 from fewshot_i2v.training.validation import EpisodicValidation
@@ -160,13 +160,15 @@ def test_what_an_objective_finds_is_told_with_the_last_state(
 ) -> None:
     real = Episodic.backward
 
-    def backward(self: Episodic, part: MicroBatch) -> torch.Tensor:
-        if part.step == 4:
-            raise NotFiniteError("the loss of step 5 is not finite at the inner step 1")
-        return real(self, part)
+    def backward(self: Episodic, part: MicroBatch) -> MicroBatchLoss:
+        losses = real(self, part)
+        inner = torch.tensor([[1.0, 2.0], [3.0, math.inf]] if part.step == 4 else [[1.0, 2.0]] * 2)
+        return losses._replace(inner=list(inner), places=["inner step 1", "query clips"])
 
     monkeypatch.setattr(Episodic, "backward", backward)
-    message = r"at the inner step 1; the state after step 4 is saved in"
+    message = (
+        r"the loss of step 5 is not finite at the query clips; the state after step 4 is saved in"
+    )
     with pytest.raises(TuningError, match=message):
         _run(folder, tmp_path, save_every=2)
     # the trial for the estimate meets it first, and leaves it to the step

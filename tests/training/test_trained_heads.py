@@ -104,7 +104,7 @@ def test_gradients_are_those_of_a_head_for_each_episode(folder: Path, tmp_path: 
     batches = TrainBatches(context, config, classes, objective)
     batches.prepare(progress=False)
     (micro_batch,) = batches.micro_batches(0)
-    loss = objective.backward(micro_batch)
+    loss = objective.backward(micro_batch).value
     batch = micro_batch.require_episodes()
     support, query = encode_episodes(encoder, batch, ())
     alone = []

@@ -21,6 +21,7 @@ from fewshot_i2v.models.adapters.base.layers import (
 )
 from fewshot_i2v.models.heads.base.features import comparable_pairs, one_hot, score_in_chunks
 from fewshot_i2v.models.heads.base.head import Head, HeadOptions, Scorer
+from fewshot_i2v.models.heads.base.labels import clips_per_class
 
 _AMPLITUDE = 0.1
 _LONGEST_WAVE = 10_000.0
@@ -103,19 +104,20 @@ class ClassSlots:
     """Support clips sorted by class, with empty slots where a class has fewer clips.
 
     Args:
-        members: output of `one_hot`, (E, S, way).
+        labels: class of each support clip, (E, S) int64.
+        members: output of `one_hot` for them, (E, S, way).
 
     Attributes:
         clip_index: support clip of each slot, (E, way, K) int64; arbitrary in an empty slot.
         filled: (E, way, K) bool.
     """
 
-    def __init__(self, members: Tensor) -> None:
-        counts = members.sum(-2)
-        max_shots = int(counts.max())
+    def __init__(self, labels: Tensor, members: Tensor) -> None:
+        # of the host's copy: a number of the device would be waited for
+        max_shots = int(clips_per_class(labels, members.shape[-1]).max())
         order = members.mT.argsort(dim=-1, descending=True, stable=True)
         self.clip_index = order[..., :max_shots]
-        self.filled = torch.arange(max_shots, device=members.device) < counts.unsqueeze(-1)
+        self.filled = torch.arange(max_shots, device=members.device) < members.sum(-2).unsqueeze(-1)
 
     def sort_by_class(self, x: Tensor) -> Tensor:
         """Sorts the rows of each support clip (E, S, n, C) by class, (E, way, K n, C)."""
@@ -249,7 +251,7 @@ class TrxHead(Head):
         classes.
         """
         members = one_hot(labels, self.way)
-        slots, x = ClassSlots(members), support.frames + self.codes
+        slots, x = ClassSlots(labels, members), support.frames + self.codes
         usable = slots.usable_slots(comparable_pairs(members))
         distances = []
         for maps in self.maps:
@@ -263,7 +265,7 @@ class TrxHead(Head):
 
     def prepare(self, support: Features, labels: Tensor) -> Scorer:
         """Computes the tuples of the classes."""
-        slots = ClassSlots(one_hot(labels, self.way))
+        slots = ClassSlots(labels, one_hot(labels, self.way))
         usable, x = slots.usable_slots(), support.frames + self.codes
         classes = [_sort_by_class(maps(x), slots) for maps in self.maps]
 

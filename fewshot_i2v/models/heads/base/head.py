@@ -16,6 +16,7 @@ from fewshot_i2v.config.readouts import FROZEN, Readout, Readouts, parse_readout
 from fewshot_i2v.errors import HeadError
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
+from fewshot_i2v.models.heads.base.labels import clips_per_class
 from fewshot_i2v.models.heads.base.readouts import select_readout
 
 if TYPE_CHECKING:
@@ -355,9 +356,9 @@ class Head(nn.Module, ABC):
         return features
 
     def _check_support_classes(self, labels: Tensor) -> None:
-        present = (labels.unsqueeze(-1) == torch.arange(self.way, device=labels.device)).any(-2)
-        if not bool(present.all()):
-            episode, missing = (~present).nonzero()[0].tolist()
+        absent = (clips_per_class(labels, self.way) == 0).nonzero()
+        if len(absent):
+            episode, missing = absent[0].tolist()
             raise HeadError(
                 f"class {missing} of episode {episode} has no support clip (classes are "
                 f"0..{self.way - 1}); every class needs at least one"
