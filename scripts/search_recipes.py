@@ -63,6 +63,7 @@ def reading_runners(tuned: RowRunner, heads: Sequence[MethodSpec]) -> list[RowRu
 def with_config(context: EvaluationContext, config: EvaluationConfig) -> EvaluationContext:
     """Returns a context with another configuration of the same clips, episodes and encoder."""
     other = EvaluationContext.of(config)
+    _ = context.caches  # made at the first use, and both are to have the same
     for name in ("encoder", "store", "_decoded_clips", "_caches", "_segment_thirds", "_starts"):
         setattr(other, name, getattr(context, name))
     return other

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,13 @@ from fewshot_i2v.data.video.clip_cache import ClipArray
 from fewshot_i2v.data.video.feature_files import FeatureFiles
 from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.data.video.windows import VideoWindow, WindowPlan, read_windows
-from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
+from fewshot_i2v.errors import (
+    CheckpointError,
+    DeviceMemoryError,
+    HeadError,
+    UsageError,
+    VideoUnreadable,
+)
 from fewshot_i2v.evaluation.nearest_clip import NEAREST, nearest_clip_head
 from fewshot_i2v.evaluation.prediction import Prediction, rejection_scores
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
@@ -46,6 +52,7 @@ from fewshot_i2v.models.checkpoints.model_file import (
     SUPPORT_PREFIX,
     ModelFile,
 )
+from fewshot_i2v.models.device_memory import PartSize
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.factory import build_head
 from fewshot_i2v.models.heads.base.head import Head, Scorer
@@ -54,9 +61,11 @@ from fewshot_i2v.statistics.temperature import softmax
 from fewshot_i2v.tuning.run_context import clips_per_pass, open_clip_cache
 from fewshot_i2v.utils.limits import ClipLimits
 from fewshot_i2v.utils.resources import default_cache_folder
+from fewshot_i2v.utils.text_table import count_text
 
 _MAX_SHOWN_ERRORS = 5
 _MAX_CHUNK = 16
+_Part = TypeVar("_Part")
 
 
 class ClipScorer:
@@ -77,7 +86,7 @@ class ClipScorer:
         classes: their names, in the order of the scores.
         encoder: the frozen encoder.
         model: content of the file of a fitted model; None for an export.
-        notes: what went wrong with cached features, which changes no prediction.
+        notes: what went wrong with cached features or memory, which changes no prediction.
         on_note: called with each of these; by default it is added to `notes`.
 
     Raises:
@@ -129,6 +138,7 @@ class ClipScorer:
             workers=workers,
             cache_limit=cache_limit,
         )
+        self._part_size = PartSize(on_halved=self._say_halved)
         self.notes: list[str] = []
         self.on_note: Callable[[str], object] = self.notes.append
         files = None
@@ -342,11 +352,16 @@ class ClipScorer:
         """Computes the scores of clips from their frozen prefixes."""
         if self._score is None:
             self._score = self.make_scorer()
-        selected = self._head.select_tokens(self._encode(prefixes))
-        logits: NDArray[np.float64] = self._score(selected)[0].double().cpu().numpy()
-        if self._nearest_score is None:
-            return logits, None
-        return logits, self._nearest_score(selected)[0].double().cpu().numpy()
+        scorers = [self._score] + ([self._nearest_score] if self._nearest_score else [])
+
+        def _score(features: Features) -> list[NDArray[np.float64]]:
+            selected = self._head.select_tokens(features)
+            return [score(selected)[0].double().cpu().numpy() for score in scorers]
+
+        logits, *similarities = map(
+            np.concatenate, zip(*self._in_parts(prefixes, _score), strict=True)
+        )
+        return logits, similarities[0] if similarities else None
 
     def _classify(self, paths: Sequence[Path], prefixes: Sequence[ClipTokens]) -> list[Prediction]:
         """Classifies clips from their frozen prefixes."""
@@ -376,10 +391,38 @@ class ClipScorer:
         chunk_size = clips_per_pass(self._tower, self._frames)
         return concat_features(
             [
-                self._encode([self._prefix_of(p) for p in paths[start : start + chunk_size]])
+                features
                 for start in range(0, len(paths), chunk_size)
+                for features in self._in_parts(
+                    [self._prefix_of(p) for p in paths[start : start + chunk_size]], lambda x: x
+                )
             ]
         )
+
+    def _say_halved(self, limit: int) -> None:
+        self.on_note(
+            f"the memory of the device was too small; {count_text(limit, 'clip')} at a time from "
+            "here on, which changes no more than rounding"
+        )
+
+    def _in_parts(
+        self, prefixes: Sequence[ClipTokens], compute: Callable[[Features], _Part]
+    ) -> list[_Part]:
+        """Computes something of the features of clips, in as few parts as the memory allows.
+
+        Raises:
+            DeviceMemoryError: when one clip is too large for the memory of the device.
+        """
+        try:
+            return self._part_size.run(
+                len(prefixes), lambda part: compute(self._encode(prefixes[part]))
+            )
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError(
+                "the device is out of memory with one clip at a time; give the device cpu, or make "
+                "the model with fewer frames or in precision bf16 "
+                f"({str(error).splitlines()[0]})"
+            ) from error
 
     def _encode(self, prefixes: Sequence[ClipTokens]) -> Features:
         """Features of clips from their frozen prefixes, (1, clips, ...)."""

@@ -257,7 +257,7 @@ def _run_in_turn(
             wait_for_run(results[-1].folder, patience)
         context = runner.context
         later = runners[runner.position :]
-        context.release_caches(retain=[key for row in later for key in row.cache_keys])
+        context.caches.release(retain=[key for row in later for key in row.cache_keys])
         folder = context.config.output_folder / runner.row.slug
         results.append(_run_row(runner, folder, overall, selection, retry_failed=retry_failed))
     return results

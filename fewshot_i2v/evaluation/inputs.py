@@ -19,6 +19,7 @@ from fewshot_i2v.evaluation.batching import ClipRows, chunked_features, mini_bat
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.frozen_prefix import ClipPrefixes, ClipTokens, GridSizes
+from fewshot_i2v.models.device_memory import PartSize
 from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.models.feature_cache import FeatureCache
 from fewshot_i2v.models.heads.base.labels import send_labels
@@ -72,6 +73,7 @@ def load_inputs(
     encoder: AdaptedEncoder,
     *,
     grid_sizes: GridSizes,
+    part_size: PartSize,
 ) -> EpisodeInputs:
     """Loads what fine-tuning and prediction read of E episodes of one shape.
 
@@ -81,6 +83,7 @@ def load_inputs(
         episodes: of one shape.
         encoder: with an adapter of E copies.
         grid_sizes: cells on a side of each grid of patch tokens that the head reads.
+        part_size: clips of the prediction that fit into memory at once.
     """
     prefixes = cached_prefixes(context, encoder, grid_sizes)
     support = [episode.support_clips for episode in episodes]
@@ -101,6 +104,7 @@ def load_inputs(
         all_support=chunked_features(prefixes, support),
         batch_indices=batch_indices,
         views=row.tuning.views,
+        part_size=part_size,
     )
 
 

@@ -68,7 +68,7 @@ class InputsAhead:
             for clips in ("support_clips", "query_clips")
             for episode in group
             for name in getattr(episode, clips)
-            if not context.is_cached(key, name)
+            if not context.caches.has(key, name)
         )
         self._clips = {name: future for name, future in self._clips.items() if name in names}
         self._waiting = deque(name for name in names if name not in self._clips)

@@ -6,12 +6,12 @@ fine-tune and predict, make the records.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from math import prod
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.config.readouts import Readout
 from fewshot_i2v.config.start_names import FRESH
 from fewshot_i2v.data.episodes.episode import Episode
-from fewshot_i2v.errors import DeviceMemoryError, TuningError, VideoUnreadable
+from fewshot_i2v.errors import TuningError, VideoUnreadable
 from fewshot_i2v.evaluation.adapters_ahead import AdapterBuilder
 from fewshot_i2v.evaluation.batching import (
     chunked_features,
@@ -37,10 +37,11 @@ from fewshot_i2v.evaluation.identity import (
     run_identity,
 )
 from fewshot_i2v.evaluation.inputs import load_inputs, support_labels
+from fewshot_i2v.evaluation.step_memory import FirstLimit, find_first_limit
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
 from fewshot_i2v.models.adapters.base.features import unpack_features
-from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec, count_cells
+from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes, PrefixSpec, count_cells
 from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
 from fewshot_i2v.models.device_memory import PartSize
 from fewshot_i2v.models.factory import (
@@ -58,7 +59,10 @@ from fewshot_i2v.tuning.finetune import (
 )
 from fewshot_i2v.utils.environment import peak_memory_mb
 from fewshot_i2v.utils.seeding import derive_seed, deterministic
+from fewshot_i2v.utils.sizes import format_size
 from fewshot_i2v.utils.text_table import count_text
+
+_Part = TypeVar("_Part")
 
 
 class _ModelSizes(NamedTuple):
@@ -101,12 +105,16 @@ class RowRunner:
         context: split, encoder, clips and episodes of the evaluation.
         position: index of the row in its evaluation.
         part_size: how many episodes fit into the memory of the device side by side.
+        prediction_size: how many clips fit there at once without gradients.
+        worker_notes: what the last worker process said about memory.
     """
 
     row: RowConfig
     context: EvaluationContext
     position: int = 0
     part_size: PartSize = field(default_factory=PartSize, compare=False)
+    prediction_size: PartSize = field(default_factory=PartSize, compare=False)
+    worker_notes: list[str] = field(default_factory=list, compare=False)
 
     @property
     def episodes(self) -> list[Episode]:
@@ -174,6 +182,11 @@ class RowRunner:
         return _ModelSizes(adapter_count, head_count, prefix_spec, frozen_spec, head.readouts)
 
     @property
+    def grid_sizes(self) -> GridSizes:
+        """Cells on a side of each grid of patch tokens that the head reads."""
+        return tuple(sorted({readout.grid_size for readout in self.sizes.readouts} - {0}))
+
+    @property
     def parameters(self) -> int:
         """Trained parameters of one episode."""
         return self.sizes.adapter_parameters + self.sizes.head_parameters
@@ -186,14 +199,7 @@ class RowRunner:
     @property
     def notes(self) -> list[str]:
         """Notes for the user about how the row runs."""
-        notes = row_notes(self.row, self.context, self.start)
-        if self.part_size.limit is not None:
-            notes.append(
-                f"{self.row.slug}: the memory of the device was too small for "
-                f"{self.parallel_episodes} episodes side by side; "
-                f"{count_text(self.part_size.limit, 'episode')} at a time ran, which changes no "
-                "more than rounding"
-            )
+        notes = [*row_notes(self.row, self.context, self.start), *self.memory_notes]
         config = self.context.config
         sections = filter(None, (config.tuning, config.recipes.get(self.row.adapter.name)))
         is_set = any(section.model_fields_set & {"untuned_weight"} for section in sections)
@@ -208,6 +214,42 @@ class RowRunner:
                 f"episode, unlike its start: {self.head_start.why_fresh}"
             )
         return notes
+
+    @property
+    def memory_notes(self) -> list[str]:
+        """Notes for the user about what the memory of the device was too small for."""
+        cache_notes = map(self.context.caches.note, self.cache_keys)
+        lines = [f"{self.row.slug}: {note}" for note in cache_notes if note is not None]
+        return self.part_notes + lines
+
+    @property
+    def part_notes(self) -> list[str]:
+        """The same without what is cached of clips."""
+        slug, notes = self.row.slug, list(self.worker_notes)
+        limit = self.part_size.limit
+        if limit is not None:
+            first, reason = self.first_limit, "the memory of the device was too small"
+            if first is not None and limit == first.episodes:
+                reason = (
+                    f"the device has {format_size(first.free_bytes)} of free memory, and an "
+                    f"episode takes about {format_size(first.episode_bytes)}: too little"
+                )
+            notes.append(
+                f"{slug}: {reason} for {self.parallel_episodes} episodes side by side; "
+                f"{count_text(limit, 'episode')} at a time ran, which changes no more than rounding"
+            )
+        if self.prediction_size.limit is not None:
+            notes.append(
+                f"{slug}: the memory of the device was too small to predict all clips of a batch "
+                f"at once; {count_text(self.prediction_size.limit, 'clip')} at a time ran, which "
+                "changes no more than rounding"
+            )
+        return notes
+
+    def heard_from_worker(self, notes: Sequence[str]) -> None:
+        """Remembers what a worker process said about its memory; no notes say nothing new."""
+        if notes:
+            self.worker_notes[:] = notes
 
     def header(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the facts for the run's header, and its identity."""
@@ -360,9 +402,25 @@ class RowRunner:
         """
         records: list[EpisodeRecord] = []
         for group in group_by_shape(episodes):
-            for part in self.part_size.run(len(group), partial(self._records_of, group, build)):
+            for part in self.run_in_parts(len(group), partial(self._records_of, group, build)):
                 records += part
         return sorted(records, key=lambda record: record.index)
+
+    @cached_property
+    def first_limit(self) -> FirstLimit | None:
+        """How many episodes fit into the memory that the GPU had free at the start; None: all."""
+        return find_first_limit(self)
+
+    def run_in_parts(self, count: int, compute: Callable[[slice], _Part]) -> list[_Part]:
+        """Computes episodes in as few parts as the memory of the device allows.
+
+        Args:
+            count: number of episodes.
+            compute: as for `PartSize.run`.
+        """
+        if self.part_size.limit is None and self.first_limit is not None:
+            self.part_size.limit = self.first_limit.episodes
+        return self.part_size.run(count, compute)
 
     def _records_of(
         self, group: Sequence[Episode], build: AdapterBuilder | None, part: slice
@@ -383,6 +441,16 @@ class RowRunner:
                 is too large for the memory of the device.
             torch.OutOfMemoryError: when several are.
         """
+        if len(group) > 1:  # fewer at once may fit
+            return self._run_group(group, build)
+        return self.context.caches.compute_or_make_room(
+            lambda: self._run_group(group, build),
+            f"{self.row.slug}, episode {group[0].index}: the device is out of memory with one "
+            "episode at a time; give fewer frames, --precision bf16 or tuning.batch",
+        )
+
+    def _run_group(self, group: Sequence[Episode], build: AdapterBuilder | None) -> TunedGroup:
+        """Runs a group, and raises `torch.OutOfMemoryError` whatever its size."""
         device = self.context.encoder.tower.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -397,14 +465,6 @@ class RowRunner:
         except TuningError as error:
             raise TuningError(
                 f"{self.row.slug}, episodes {indices[0]} to {indices[-1]}: {error}"
-            ) from error
-        except torch.OutOfMemoryError as error:
-            if len(group) > 1:
-                raise  # fewer at once may fit
-            raise DeviceMemoryError(
-                f"{self.row.slug}, episode {indices[0]}: the device is out of memory with one "
-                "episode at a time; give fewer frames, --precision bf16 or tuning.batch "
-                f"({str(error).splitlines()[0]})"
             ) from error
         seconds = (perf_counter() - start_time) / len(group)
         memory = peak_memory_mb(device, len(group))
@@ -422,7 +482,14 @@ class RowRunner:
         """Loads what the episodes read, fine-tunes where the row does, and predicts."""
         row, context = self.row, self.context
         if not self.is_static:
-            inputs = load_inputs(row, context, group, encoder, grid_sizes=head.grid_sizes)
+            inputs = load_inputs(
+                row,
+                context,
+                group,
+                encoder,
+                grid_sizes=head.grid_sizes,
+                part_size=self.prediction_size,
+            )
             rates = self.learned_rates(encoder, head)
             recipe = row.tuning.model_copy(update={"untuned_weight": self.untuned_weight})
             return finetune_and_predict(encoder, head, inputs, recipe, rates)
@@ -432,7 +499,7 @@ class RowRunner:
         chunks = chunked_features(cache, [e.query_clips for e in group])()
         query = (unpack_features(chunk, frames) for chunk in chunks)
         labels = support_labels(group, encoder.tower.device)
-        return predict_from_features(head, support, query, labels)
+        return predict_from_features(head, support, query, labels, part_size=self.prediction_size)
 
 
 def _to_record(

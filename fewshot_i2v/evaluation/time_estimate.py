@@ -19,21 +19,24 @@ from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.evaluation.inputs import support_labels
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.evaluation.row_work import RowWork
+from fewshot_i2v.evaluation.step_memory import (
+    TRAINED_BYTES,
+    bytes_saved,
+    cached_tokens,
+    noise_clips,
+    run_step,
+)
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.frozen_prefix import (
-    ClipPrefixes,
     ClipTokens,
     GridSizes,
-    compute_prefix,
     prefix_tower,
     select_clips,
 )
-from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.factory import resolve_options
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT, SupportAugmenter
 from fewshot_i2v.tuning.finetune import episode_losses
-from fewshot_i2v.tuning.run_context import feature_cache_bytes
 from fewshot_i2v.utils.environment import peak_memory_mb
 from fewshot_i2v.utils.timing import LONG_SECONDS, best_seconds
 
@@ -42,8 +45,6 @@ from fewshot_i2v.utils.timing import LONG_SECONDS, best_seconds
 _TRIAL_ELEMENTS = {"cpu": 105_000, "cuda": 30_000 * 768}
 _MAX_TRIAL_EPISODES = 4
 _MIB = 2**20
-# Bytes of a trained value: itself, its gradient and AdamW's two moments, in float32.
-_TRAINED_BYTES = 16
 # Bytes of a value of pooled features, which are in float32 in every precision.
 _POOLED_BYTES = 4
 # Channels of a block in inference, in widths: input, qkv, attended, projected, and the MLP twice.
@@ -183,7 +184,7 @@ class TimeEstimator:
             n_clips, device = _trial_clips(runner), runner.context.encoder.tower.device
             passes = (
                 _prefix_pass(runner, trial.encoder),
-                _forward_pass(trial.encoder, trial.prefix, _grid_sizes(runner)),
+                _forward_pass(trial.encoder, trial.prefix, runner.grid_sizes),
             )
             together = sum(_best_seconds(run, n_clips, device) for run in passes)
             self._share = together / (prefix.seconds(n_clips) + trial.seconds.seconds(n_clips))
@@ -232,7 +233,7 @@ class TimeEstimator:
         clips = len({name for e in runner.episodes for name in e.clip_names()})
         clip_values = torch.Size(spec.clip_shape(tower, frames)).numel()
         clip_bytes = clip_values * (first_bytes if not spec.is_pooled(tower) else _POOLED_BYTES)
-        cached = min(clips * clip_bytes, feature_cache_bytes(tower.device))
+        cached = min(clips * clip_bytes, runner.context.caches.memory.limits().device)
         block_values = frames * tower.tokens * tower.width * _BLOCK_WIDTHS
         block_bytes = value_bytes * block_values
         # as bytes, as numbers and as normalised ones
@@ -241,7 +242,7 @@ class TimeEstimator:
         first_pass = n_first * (first_bytes * block_values + pixel_bytes)
         step = parallel * work.step_clips * (trial.saved_bytes + clip_bytes)
         prediction = parallel * work.predicted_clips * (clip_bytes + block_bytes)
-        trained = 0 if runner.is_static else parallel * runner.parameters * _TRAINED_BYTES
+        trained = 0 if runner.is_static else parallel * runner.parameters * TRAINED_BYTES
         used = cached + max(first_pass, trained + max(step, prediction))
         if tower.device.type == "cuda":
             return used / _MIB
@@ -265,10 +266,10 @@ def one_thread(active: bool) -> Iterator[None]:
 
 def _prefix_pass(runner: RowRunner, encoder: AdaptedEncoder) -> Callable[[int], ClipTokens]:
     """Returns a function that makes what is cached of clips of noise, (n, ...)."""
-    tower, frames, grids = encoder.tower, runner.row.video.frames, _grid_sizes(runner)
+    tower, frames, grids = encoder.tower, runner.row.video.frames, runner.grid_sizes
 
     def _encode(n: int) -> ClipTokens:
-        return _cached_tokens(encoder, _noise_clips(tower, n, frames), grids)
+        return cached_tokens(encoder, noise_clips(tower, n, frames), grids)
 
     return _encode
 
@@ -286,17 +287,12 @@ def _forward_pass(
     return _forward
 
 
-def _grid_sizes(runner: RowRunner) -> GridSizes:
-    """Cells on a side of each grid of patch tokens that the row's head reads."""
-    return tuple(sorted({readout.grid_size for readout in runner.sizes.readouts} - {0}))
-
-
 def _adapter_key(runner: RowRunner) -> Hashable:
     """Equal for rows whose adapted encoders take the same time."""
     adapter = runner.row.adapter
     options = resolve_options("adapters", adapter).model_dump(mode="json")
     reads_frozen = any(readout.frozen for readout in runner.sizes.readouts)
-    return adapter.name, repr(options), _grid_sizes(runner), reads_frozen
+    return adapter.name, repr(options), runner.grid_sizes, reads_frozen
 
 
 def _largest_episode(runner: RowRunner) -> Episode:
@@ -310,13 +306,6 @@ def _trial_clips(runner: RowRunner) -> int:
     _, n_support, n_query = _largest_episode(runner).shape
     batch = min(runner.parallel_episodes, len(runner.episodes)) * (n_support + n_query)
     return max(1, min(batch, _TRIAL_ELEMENTS[tower.device.type] // clip_elements))
-
-
-def _noise_clips(tower: Tower, n_clips: int, frames: int) -> Tensor:
-    """Clips of noise, (n, T, H, W, 3) uint8: zeros would have no angle to compare."""
-    generator = torch.Generator().manual_seed(0)
-    size = (n_clips, frames, tower.image_size, tower.image_size, 3)
-    return torch.randint(256, size, dtype=torch.uint8, generator=generator)
 
 
 def _fit_line(run: Callable[[int], object], n_clips: int, device: torch.device) -> TimeLine:
@@ -347,30 +336,13 @@ def _best_seconds(
     return best_seconds(_run_and_wait, calls)
 
 
-@torch.no_grad()
-def _cached_tokens(encoder: AdaptedEncoder, clips: Tensor, grids: GridSizes) -> ClipTokens:
-    """Computes what is cached of clips, (n, ...): the prefix, and what is read of the frozen tower.
-
-    Args:
-        encoder: of the row.
-        clips: (n, T, H, W, 3) uint8.
-        grids: cells on a side of each grid of patch tokens that the head reads.
-    """
-    pixels, spec = encoder.prefix_tower(grids).normalize(clips), encoder.frozen_spec(grids)
-    prefix = encoder.compute_prefix(pixels, grid_sizes=grids)
-    if spec is None:
-        return prefix
-    exact_pixels = prefix_tower(encoder.tower, spec).normalize(clips)
-    return ClipPrefixes(prefix, compute_prefix(encoder.tower, spec, exact_pixels))
-
-
 def _time_forward(runner: RowRunner) -> _ForwardTrial:
     """Measures the adapted encoder of a row on a few clips."""
     tower = runner.context.encoder.tower
-    encoder, grids = runner.build_encoder([0]), _grid_sizes(runner)
+    encoder, grids = runner.build_encoder([0]), runner.grid_sizes
     n_clips, frames = _trial_clips(runner), runner.row.video.frames
-    clips = _noise_clips(tower, n_clips, frames)
-    prefix = _cached_tokens(encoder, clips.unsqueeze(0), grids)
+    clips = noise_clips(tower, n_clips, frames)
+    prefix = cached_tokens(encoder, clips.unsqueeze(0), grids)
     features: dict[int, Features] = {}
     forward = _forward_pass(encoder, prefix, grids)
 
@@ -383,22 +355,19 @@ def _time_forward(runner: RowRunner) -> _ForwardTrial:
 
 def _time_step(runner: RowRunner, trial: _ForwardTrial) -> _StepTrial:
     """Measures a step of the adapted encoder of a row on the clips of a trial."""
-    encoder, prefix, grids = trial.encoder, trial.prefix, _grid_sizes(runner)
+    encoder, prefix, grids = trial.encoder, trial.prefix, runner.grid_sizes
     prefix_of_step = _augmented_prefix(runner, encoder) if runner.row.tuning.augments else None
     saved_bytes: list[float] = []
 
     def _pass(n: int) -> None:
         tokens = prefix_of_step(n) if prefix_of_step else select_clips(prefix, slice(n))
-        out = encoder(tokens, grid_sizes=grids)
-        loss = sum(x.square().mean() for x in (out.frames, out.clip, *out.grids.values()))
-        if loss.requires_grad:
-            torch.autograd.backward(loss)
+        run_step(encoder, tokens, grids)
 
     def _step(n: int) -> None:
         if saved_bytes:
             _pass(n)
         else:  # the first one warms up
-            saved_bytes.append(_bytes_saved(lambda: _pass(n), encoder) / n)
+            saved_bytes.append(bytes_saved(lambda: _pass(n), encoder) / n)
 
     seconds = _fit_line(_step, trial.n_clips, encoder.tower.device)
     return _StepTrial(seconds, saved_bytes[0])
@@ -406,47 +375,18 @@ def _time_step(runner: RowRunner, trial: _ForwardTrial) -> _StepTrial:
 
 def _augmented_prefix(runner: RowRunner, encoder: AdaptedEncoder) -> Callable[[int], Tensor]:
     """Returns a function that makes the prefix of newly augmented clips, (1, n, ...)."""
-    row, grids = runner.row, _grid_sizes(runner)
+    row, grids = runner.row, runner.grid_sizes
     tower = encoder.prefix_tower(grids)
     frames = row.video.frames * (FRAMES_PER_SEGMENT if row.tuning.temporal else 1)
     classes = _largest_episode(runner).classes
     augment = SupportAugmenter(row.tuning, [classes], [0], tower)
 
     def _prefix(n: int) -> Tensor:
-        pixels = augment(_noise_clips(tower, n, frames).unsqueeze(0))
+        pixels = augment(noise_clips(tower, n, frames).unsqueeze(0))
         with torch.no_grad():
             return encoder.compute_prefix(pixels, grid_sizes=grids)
 
     return _prefix
-
-
-def _bytes_saved(run: Callable[[], object], encoder: AdaptedEncoder) -> int:
-    """Bytes of the activations that a function keeps for its backward pass."""
-    weights = {t.untyped_storage().data_ptr() for t in _tensors_in(encoder.tower)}
-    weights |= {p.untyped_storage().data_ptr() for p in encoder.parameters()}
-    sizes: dict[int, int] = {}
-
-    def _pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(_pack, lambda tensor: tensor):
-        run()
-    return sum(sizes.values())
-
-
-def _tensors_in(value: object) -> Iterator[Tensor]:
-    """Yields the tensors of a tower: its own, and those of its blocks and norms."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _tensors_in(item)
-    elif hasattr(value, "__dataclass_fields__"):
-        for item in vars(value).values():
-            yield from _tensors_in(item)
 
 
 def _time_head(runner: RowRunner, features: Features) -> _HeadTrial:

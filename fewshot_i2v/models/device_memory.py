@@ -16,18 +16,30 @@ class PartSize:
     """Size of the parts of a computation; it is halved each time the device is out of memory.
 
     Attributes:
-        limit: largest number of items at once that the memory allowed; None: it was never short.
+        limit: largest number of units at once that the memory allowed; None: it was never short.
+        on_halved: called with each new limit; None: no call.
     """
 
     limit: int | None = None
+    on_halved: Callable[[int], object] | None = None
 
-    def run(self, count: int, compute: Callable[[slice], R]) -> list[R]:
+    def run(
+        self,
+        count: int,
+        compute: Callable[[slice], R],
+        *,
+        units: int = 1,
+        at_most: int | None = None,
+    ) -> list[R]:
         """Computes `count` items in as few parts as the memory allows.
 
         Args:
             count: number of items.
             compute: computes the items of a slice; it is called again with a smaller one after
                 `torch.OutOfMemoryError`, so it must leave nothing half done.
+            units: of each item; the limit counts them, and is the same for items of other calls
+                that have more or fewer.
+            at_most: largest number of items at once, whatever the memory; None: all.
 
         Returns:
             The result of each part, in order.
@@ -38,7 +50,8 @@ class PartSize:
         results: list[R] = []
         start = 0
         while start < count:
-            stop = min(count, start + (self.limit or count))
+            size = count if self.limit is None else max(1, self.limit // units)
+            stop = min(count, start + size, start + (at_most or count))
             try:
                 results.append(compute(slice(start, stop)))
                 start = stop
@@ -48,8 +61,19 @@ class PartSize:
                     raise
             # not inside of `except`: the error holds the frames of its traceback, and they tensors
             release_device_memory()
-            self.limit = (stop - start) // 2
+            self.limit = (stop - start) // 2 * units
+            if self.on_halved is not None:
+                self.on_halved(self.limit)
         return results
+
+
+def free_device_memory(device: torch.device) -> int:
+    """Returns the bytes of a GPU that this process may still use.
+
+    That is what the device has free, and what PyTorch reserves there for tensors to come.
+    """
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + reserved
 
 
 def release_device_memory() -> None:

@@ -30,6 +30,7 @@ from fewshot_i2v.training.unread_steps import UnreadSteps
 from fewshot_i2v.training.validation import EpisodicValidation
 from fewshot_i2v.tuning.finetune import lr_factor
 from fewshot_i2v.utils.progress import bar
+from fewshot_i2v.utils.text_table import count_text
 
 Log = Callable[[str], object]
 
@@ -71,6 +72,8 @@ class TrainingLoop:
         )
         self._saved_step = 0
         self._unread = UnreadSteps()
+        if self.validation is not None:
+            self.validation.part_size.on_halved = self._log_smaller_validation
 
     @property
     def has_start_extra(self) -> bool:
@@ -100,6 +103,8 @@ class TrainingLoop:
             if self.log is not None and self.progress.step < self.config.steps:
                 self._log_time_estimate(self.log)
             self._run_steps(show_bar=show_bar)
+            for note in self.batches.context.caches.notes():
+                self._log(note)
             self._trainable.restore_best()
             if self.validation is None:
                 self._check_finite_loss()
@@ -162,12 +167,21 @@ class TrainingLoop:
             # not inside of `except`: the error holds the tensors of the step
             self._trainable.optimizer.zero_grad(set_to_none=True)
             release_device_memory()
-            if self.log is not None:
-                self.log(
-                    "the device is out of memory: from here on a step is computed in "
-                    f"{self.batches.n_micro_batches} parts, as with "
-                    f"accumulate {self.batches.n_micro_batches}"
-                )
+            self._log(
+                "the device is out of memory: from here on a step is computed in "
+                f"{self.batches.n_micro_batches} parts, as with "
+                f"accumulate {self.batches.n_micro_batches}"
+            )
+
+    def _log(self, text: str) -> None:
+        if self.log is not None:
+            self.log(text)
+
+    def _log_smaller_validation(self, limit: int) -> None:
+        self._log(
+            "the device is out of memory: from here on a validation computes "
+            f"{count_text(limit, 'clip')} at a time, which changes no more than rounding"
+        )
 
     def _check_finite_loss(self) -> None:
         """Raises when a state that was never validated gives no finite loss."""

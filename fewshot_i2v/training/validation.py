@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features, concat_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
+from fewshot_i2v.models.device_memory import PartSize
 from fewshot_i2v.models.factory import is_same_method
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.statistics import Interval, mean_interval
@@ -49,6 +50,7 @@ class EpisodicValidation:
         context: split, encoder and clips.
         objective: may fine-tune on the support clips first.
         views: of the support clips, for that; None: they are read as they are.
+        part_size: clips that fit into memory at once without gradients.
     """
 
     episodes: Sequence[Episode]
@@ -57,6 +59,7 @@ class EpisodicValidation:
     context: RunContext
     objective: Objective
     views: SupportViews | None = None
+    part_size: PartSize = field(default_factory=PartSize)
 
     @classmethod
     def of(
@@ -139,12 +142,23 @@ class EpisodicValidation:
             query_labels = self._labels(episodes, len(episodes[0].query[0]))
             head = self._scoring_head(len(episodes), fine_tuned)
             with torch.inference_mode():
-                scores = head(features[1], features[0], support_labels)
+                scores = self._scores(head, features, support_labels)
                 if not bool(scores.isfinite().all()):
                     raise NotFiniteError("a score of the validation is not finite")
                 correct = scores.argmax(-1) == query_labels
             accuracies += correct.double().mean(-1).tolist()
         return mean_interval(accuracies)
+
+    def _scores(self, head: Head, features: Sequence[Features], labels: Tensor) -> Tensor:
+        """Scores of the query clips, from features of support and query clips, (E, Q, way)."""
+        support, query = features
+        n_episodes, n_clips = query.clip.shape[:2]
+
+        def _score(part: slice) -> Tensor:
+            scores: Tensor = head(query.map(lambda x: x[:, part]), support, labels)
+            return scores
+
+        return torch.cat(self.part_size.run(n_clips, _score, units=n_episodes), 1)
 
     def _labels(self, episodes: Sequence[Episode], per_class: int) -> Tensor:
         device = self.context.encoder.tower.device
@@ -165,7 +179,8 @@ class EpisodicValidation:
         """Features of the clips of E episodes, by an adapter of E copies."""
         grid_sizes = self.head.grid_sizes
         cache = self.context.prefix_cache(encoder, grid_sizes=grid_sizes)
-        return encode_in_chunks(encoder, cache.gather(rows), grid_sizes=grid_sizes)
+        tokens = cache.gather(rows)
+        return encode_in_chunks(encoder, tokens, grid_sizes=grid_sizes, part_size=self.part_size)
 
     def _all_features(self, encoder: AdaptedEncoder, names: list[str]) -> Features:
         """Features of clips by the current adapter, each computed once, (1, clips, ...)."""

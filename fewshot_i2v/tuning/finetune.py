@@ -9,7 +9,8 @@ in float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from math import cos, pi
 from typing import Any, Literal, Protocol
 
@@ -60,6 +61,7 @@ class EpisodeInputs:
         batch_indices: returns the positions of the support clips of a step, (E, B) int64; None:
             all.
         views: of each support clip in a step.
+        part_size: clips that fit into memory at once without gradients.
     """
 
     support_at: Callable[[int], ClipTokens]
@@ -68,6 +70,7 @@ class EpisodeInputs:
     all_support: ChunkLoader | None = None
     batch_indices: Callable[[int], Tensor] | None = None
     views: int = 1
+    part_size: PartSize = field(default_factory=PartSize)
 
     def labels_at(self, step: int) -> Tensor:
         """Returns the class of each view of the support clips of a step, (E, views * B) int64."""
@@ -260,7 +263,11 @@ def _check_finite(step_losses: Tensor) -> None:
 
 @torch.inference_mode()
 def encode_in_chunks(
-    encoder: AdaptedEncoder, tokens: ClipTokens, *, grid_sizes: GridSizes = ()
+    encoder: AdaptedEncoder,
+    tokens: ClipTokens,
+    *,
+    grid_sizes: GridSizes = (),
+    part_size: PartSize | None = None,
 ) -> Features:
     """Computes features without gradients, in chunks of clips so that memory stays bounded.
 
@@ -268,16 +275,19 @@ def encode_in_chunks(
         encoder: frozen tower with an adapter of E copies.
         tokens: the frozen prefix of C clips, (E, C, ...).
         grid_sizes: cells on a side of each requested grid of patch tokens.
+        part_size: clips that fit into memory, those of all E copies counted; it is smaller after
+            the call where the device was out of memory. None: nothing is known of it.
 
     Returns:
         Features of all C clips.
     """
     prefix = tokens.adapted if isinstance(tokens, ClipPrefixes) else tokens
     per_clip = prefix.shape[0] * prefix[0, 0].numel()
-    size = PartSize(max(1, _QUERY_ELEMENT_BUDGET // per_clip))
-    chunks = size.run(
+    chunks = (part_size or PartSize()).run(
         prefix.shape[1],
         lambda part: encoder(select_clips(tokens, part), grid_sizes=grid_sizes),
+        units=prefix.shape[0],
+        at_most=max(1, _QUERY_ELEMENT_BUDGET // per_clip),
     )
     return concat_features(chunks)
 
@@ -287,26 +297,36 @@ def predict(encoder: AdaptedEncoder, head: Head, episodes: EpisodeInputs) -> Ten
     support_chunks = (
         [episodes.support_at(-1)] if episodes.all_support is None else episodes.all_support()
     )
-    support = concat_features(
-        [encode_in_chunks(encoder, chunk, grid_sizes=head.grid_sizes) for chunk in support_chunks]
-    )
+    part_size = episodes.part_size
+    encode = partial(encode_in_chunks, encoder, grid_sizes=head.grid_sizes, part_size=part_size)
+    support = concat_features([encode(chunk) for chunk in support_chunks])
     query_chunks = episodes.query() if callable(episodes.query) else [episodes.query]
-    query = (encode_in_chunks(encoder, chunk, grid_sizes=head.grid_sizes) for chunk in query_chunks)
-    return _query_logits(lambda chunk, labels: head(chunk, support, labels), query, episodes.labels)
+    query = (encode(chunk) for chunk in query_chunks)
+    return _query_logits(
+        lambda chunk, labels: head(chunk, support, labels), query, episodes.labels, part_size
+    )
 
 
 def _query_logits(
-    score: Callable[[Features, Tensor], Tensor], query: Iterable[Features], labels: Tensor
+    score: Callable[[Features, Tensor], Tensor],
+    query: Iterable[Features],
+    labels: Tensor,
+    part_size: PartSize,
 ) -> Tensor:
     """Computes logits of the query clips, which come in chunks, (E, Q, way), float32.
 
     Raises:
         TuningError: when one of them is not finite.
     """
-    chunk_logits = []
+    chunk_logits: list[Tensor] = []
+
+    def _score(chunk: Features, part: slice) -> Tensor:
+        return score(chunk.map(lambda x: x[:, part]), labels)
+
     for chunk in query:  # what is kept of the clips must not come from inside of inference mode
+        n_episodes, n_clips = chunk.clip.shape[:2]
         with torch.inference_mode():
-            chunk_logits.append(score(chunk, labels))
+            chunk_logits += part_size.run(n_clips, partial(_score, chunk), units=n_episodes)
     logits = chunk_logits[0] if len(chunk_logits) == 1 else torch.cat(chunk_logits, 1)
     if not logits.isfinite().all():
         raise TuningError(f"the scores of the query clips are not finite; {_ADVICE}")
@@ -314,7 +334,12 @@ def _query_logits(
 
 
 def predict_from_features(
-    head: Head, support: Features, query: Iterable[Features], labels: Tensor
+    head: Head,
+    support: Features,
+    query: Iterable[Features],
+    labels: Tensor,
+    *,
+    part_size: PartSize | None = None,
 ) -> FinetuneResult:
     """Computes logits of query clips from features, without fine-tuning.
 
@@ -323,12 +348,16 @@ def predict_from_features(
         support: of S clips, from `Head.select_tokens`.
         query: of Q clips, likewise, in chunks.
         labels: class of each support clip, (E, S) int64.
+        part_size: as for `encode_in_chunks`.
 
     Raises:
         TuningError: when a logit is not finite.
     """
     logits = _query_logits(
-        lambda chunk, labels: head.selected_logits(chunk, support, labels), query, labels
+        lambda chunk, labels: head.selected_logits(chunk, support, labels),
+        query,
+        labels,
+        part_size or PartSize(),
     )
     return FinetuneResult(logits, torch.zeros(labels.shape[0], 0))
 

@@ -24,7 +24,12 @@ from fewshot_i2v.data.video.clip_disk import ClipDisk
 from fewshot_i2v.data.video.feature_files import FeatureFiles
 from fewshot_i2v.data.video.frame_sampling import SEGMENT_THIRDS
 from fewshot_i2v.data.video.reader import DecodeOptions
-from fewshot_i2v.errors import ConfigError, UsageError, VideoChangedError, VideoUnreadable
+from fewshot_i2v.errors import (
+    ConfigError,
+    UsageError,
+    VideoChangedError,
+    VideoUnreadable,
+)
 from fewshot_i2v.models.adapters.base.features import Features, pack_features
 from fewshot_i2v.models.adapters.base.frozen_prefix import (
     ClipPrefixes,
@@ -40,6 +45,7 @@ from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.feature_cache import FeatureCache
 from fewshot_i2v.models.prefix_store import ClipInput, PrefixStore
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT
+from fewshot_i2v.tuning.feature_caches import FeatureCaches
 from fewshot_i2v.utils import environment
 from fewshot_i2v.utils.progress import OverallProgress, show_note, stage
 from fewshot_i2v.utils.resources import (
@@ -60,7 +66,6 @@ _Config = TypeVar("_Config", bound=CommonConfig)
 _Read = TypeVar("_Read")
 _DIGEST_LENGTH = 16
 _MAX_SHOWN_ERRORS = 20
-_CPU_CACHE_BYTES = 2 << 30
 # Tokens times width encoded at once; bounds the memory of the frozen pass.
 _ENCODE_ELEMENT_BUDGET = 8_000 * 768
 
@@ -125,13 +130,6 @@ def open_clip_cache(
     )
 
 
-def feature_cache_bytes(device: torch.device) -> int:
-    """Returns the largest size of a feature cache: on a GPU a quarter of what is free."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0]) // 4
-    return _CPU_CACHE_BYTES
-
-
 def clips_per_pass(tower: Tower, frames: int) -> int:
     """Returns how many clips the frozen tower encodes at once, so that memory stays bounded."""
     return max(1, _ENCODE_ELEMENT_BUDGET // (frames * tower.tokens * tower.width))
@@ -169,7 +167,7 @@ class RunContext:
     _digests: dict[str, str] = field(default_factory=dict)
     _progress: bool | OverallProgress = False
     _is_excess_noted: bool = False
-    _caches: dict[Hashable, FeatureCache] = field(default_factory=dict)
+    _caches: FeatureCaches | None = None
 
     @classmethod
     def open(cls, config: CommonConfig, split: Split | None = None) -> Self:
@@ -227,7 +225,7 @@ class RunContext:
             self,
             store=self.store.with_options(options),
             _decoded_clips=set(),
-            _caches={},
+            _caches=self.caches.beside(),
         )
 
     def clip_path(self, clip: str) -> Path:
@@ -375,10 +373,6 @@ class RunContext:
             raise VideoUnreadable(self.clip_path(clip), "is not decoded yet")
         return self.read_frames(clip)
 
-    def is_cached(self, key: Hashable, clip: str) -> bool:
-        """Whether the cache under a key has a clip."""
-        return key in self._caches and clip in self._caches[key]
-
     def content_digests(self, clips: Iterable[str]) -> dict[str, str]:
         """Returns content digests of clips by name, without clips that cannot be read.
 
@@ -403,10 +397,12 @@ class RunContext:
         e = self.config.encoder
         return load_text_tower(e.name, pretrained=e.pretrained, architecture=e.architecture)
 
-    def release_caches(self, *, retain: Iterable[Hashable]) -> None:
-        """Frees the caches under all keys but those in `retain`."""
-        retained_keys = set(retain)
-        self._caches = {key: cache for key, cache in self._caches.items() if key in retained_keys}
+    @property
+    def caches(self) -> FeatureCaches:
+        """What is computed of clips once."""
+        if self._caches is None:
+            self._caches = FeatureCaches.on(self.encoder.tower.device)
+        return self._caches
 
     def prefix_cache(self, encoder: AdaptedEncoder, *, grid_sizes: GridSizes) -> FeatureCache:
         """Returns the cache of adapters and heads that share a frozen prefix."""
@@ -416,7 +412,7 @@ class RunContext:
         )
         # closes over the spec alone: the adapter and its gradients may go
         check_grids(tower, grid_sizes)
-        return self._get_or_create_cache(spec, lambda clip: self._load_prefix(clip, spec))
+        return self.caches.get_or_create(spec, lambda clip: self._load_prefix(clip, spec))
 
     def frozen_cache(
         self, encoder: AdaptedEncoder, *, grid_sizes: GridSizes
@@ -428,7 +424,7 @@ class RunContext:
         spec = encoder.frozen_spec(grid_sizes)
         if spec is None:
             return None
-        return self._get_or_create_cache(spec, lambda clip: self._load_prefix(clip, spec))
+        return self.caches.get_or_create(spec, lambda clip: self._load_prefix(clip, spec))
 
     def feature_cache(self, encoder: AdaptedEncoder, key: Hashable, head: Head) -> FeatureCache:
         """Returns the cache of what a head reads of clips with an adapter that is not tuned.
@@ -443,7 +439,7 @@ class RunContext:
         def _encode(clip: str) -> torch.Tensor:
             return pack_features(select(self._features(encoder, clip, head.grid_sizes)))[0, 0]
 
-        return self._get_or_create_cache(key, _encode)
+        return self.caches.get_or_create(key, _encode)
 
     def _features(self, encoder: AdaptedEncoder, clip: str, grid_sizes: GridSizes) -> Features:
         """Computes the features of a clip with an adapter that is not tuned, (1, 1, ...)."""
@@ -476,17 +472,17 @@ class RunContext:
         grid_sizes = tuple(sorted({size for head in heads.values() for size in head.grid_sizes}))
         encoder.reads_frozen |= any(head.reads_frozen for head in heads.values())
         caches = {key: self.feature_cache(encoder, key, head) for key, head in heads.items()}
-        for name in clips:
+
+        def _fill(name: str) -> None:
             with torch.no_grad():
                 features = self._features(encoder, name, grid_sizes)
                 for key, head in heads.items():
                     caches[key].add(name, pack_features(head.select_tokens(features))[0, 0])
-            advance(1)
 
-    def _get_or_create_cache(
-        self, key: Hashable, encode: Callable[[str], torch.Tensor]
-    ) -> FeatureCache:
-        if key not in self._caches:
-            budget = feature_cache_bytes(self.encoder.tower.device)
-            self._caches[key] = FeatureCache(encode, max_bytes=budget)
-        return self._caches[key]
+        for name in clips:
+            self.caches.compute_or_make_room(
+                partial(_fill, name),
+                f"{name}: the device is out of memory with one clip at a time; give fewer frames "
+                "or --precision bf16",
+            )
+            advance(1)

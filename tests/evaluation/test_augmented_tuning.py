@@ -19,6 +19,7 @@ from fewshot_i2v.evaluation.inputs import load_inputs
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.device_memory import PartSize
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from tests.tiny import tiny_folder, tiny_run
 
@@ -84,7 +85,7 @@ def test_jitter_takes_real_frames_of_the_right_segments(
     context.decode_clips(names, progress=False)
     context.augmentation_clips(row.tuning).decode_clips(names, progress=False)
     encoder = runner.build_encoder([0, 1, 2])
-    inputs = load_inputs(row, context, episodes, encoder, grid_sizes=())
+    inputs = load_inputs(row, context, episodes, encoder, grid_sizes=(), part_size=PartSize())
     seen: list[Tensor] = []
     real = AdaptedEncoder.compute_prefix
 

@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from fewshot_i2v import FewShotClassifier
-from fewshot_i2v.errors import CheckpointError, HeadError, UsageError, VideoUnreadable
+from fewshot_i2v.errors import (
+    CheckpointError,
+    DeviceMemoryError,
+    HeadError,
+    UsageError,
+    VideoUnreadable,
+)
 from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.run_folder import read_run
 from tests.evaluation.exports import EPISODE, Runs
@@ -139,3 +149,43 @@ def test_a_folder_must_say_how_clips_were_read_and_have_a_head(
     path.write_text(json.dumps(plain | {"about": about}), encoding="utf-8")
     with pytest.raises(UsageError, match=r"'polcy'; did you mean 'policy'"):
         FewShotClassifier.load(copy, exports.runs.encoder())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_device_without_memory_for_all_clips_classifies_them_in_parts(
+    exports: Exports, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, support, query = exports.clips(name)
+    expected = exports.load(name).set_support(support).predict(query)
+    classifier = exports.load(name)
+    real, sizes = AdaptedEncoder.forward, list[int]()
+
+    def forward(encoder: AdaptedEncoder, tokens: Tensor, **keys: Any) -> Features:
+        features = real(encoder, tokens, **keys)  # memory ends late, when much was computed
+        sizes.append(features.clip.shape[1])
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return features
+
+    monkeypatch.setattr(AdaptedEncoder, "forward", forward)
+    predictions = classifier.set_support(support).predict(query)
+    for ours, theirs in zip(predictions, expected, strict=True):
+        assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-5)
+    assert sum(size > 2 for size in sizes) <= 2, "a size that did not fit was tried again"
+    assert "the memory of the device was too small" in classifier.scorer.notes[-1]
+    assert len(classifier.scorer.notes) == sum(size > 2 for size in sizes)
+
+
+def test_a_clip_that_does_not_fit_is_an_error_that_says_what_to_change(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, query = exports.clips("linear")
+    classifier = exports.load("linear")
+
+    def forward(*_: object, **__: object) -> Features:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nmore lines")
+
+    monkeypatch.setattr(AdaptedEncoder, "forward", forward)
+    with pytest.raises(DeviceMemoryError, match="one clip at a time; give the device cpu") as error:
+        classifier.predict(query)
+    assert "more lines" not in str(error.value)

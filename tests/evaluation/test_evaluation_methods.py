@@ -119,7 +119,7 @@ def test_the_levels_of_a_clip_are_computed_once_per_run(
     monkeypatch.setattr(EvaluationContext, "of", _open)
     config = _config(folder, tmp_path, adapter=[f"m-adapter:tokens={tokens}"], shot=[1, 2])
     evaluate.run(config)
-    (bank,) = opened[0]._caches.values()
+    (bank,) = opened[0].caches.by_key.values()
     clips = {
         n for specs in opened[0].episodes.values() for spec in specs for n in spec.clip_names()
     }
@@ -139,7 +139,7 @@ def test_banks_that_no_later_row_reads_are_freed(
     monkeypatch.setattr(EvaluationContext, "of", _of)
     adapters = ["aim", "frozen", "st-adapter", "m-adapter"]
     evaluate.run(_config(folder, tmp_path, adapter=adapters))
-    assert [key.levels for key in opened[0]._caches] == [(0, 1)]
+    assert [key.levels for key in opened[0].caches.by_key] == [(0, 1)]
 
 
 def test_a_resumed_run_with_an_edited_plug_in_is_refused(

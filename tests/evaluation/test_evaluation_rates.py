@@ -18,6 +18,7 @@ from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import load_adapter
 from fewshot_i2v.models.checkpoints.start_extras import rates_facts
 from fewshot_i2v.models.checkpoints.starting_point import read_start
+from fewshot_i2v.models.device_memory import PartSize
 from fewshot_i2v.runs.run_folder import read_run
 from tests.evaluation.exports import Runs
 from tests.models.made_starts import make_start
@@ -53,7 +54,9 @@ def test_steps_are_those_of_gradient_descent_with_the_rates(runs: Runs, tmp_path
     runner.context.decode_clips(set(episode.clip_names()), progress=False)
     tuned = runner.run_group([episode])
     encoder, head = runner.build_encoder([3]), runner.build_head([3])
-    inputs = load_inputs(runner.row, runner.context, [episode], encoder, grid_sizes=())
+    inputs = load_inputs(
+        runner.row, runner.context, [episode], encoder, grid_sizes=(), part_size=PartSize()
+    )
     start = read_start(runs.folder / "linear", "st-adapter")
     assert start.rates is not None
     for step in range(2):

@@ -119,6 +119,7 @@ class EngineRun:
     def _count(self, outcome: Outcome, pool: WorkerPool, progress: OverallProgress) -> None:
         row, total = outcome.job.row, len(self.runners[outcome.job.row].episodes)
         self._accuracies[row] += outcome.accuracies
+        self.runners[row].heard_from_worker(outcome.notes)
         progress.advance(
             len(outcome.job.pending) / total,
             outcome.seconds / pool.size,

@@ -56,6 +56,7 @@ class Outcome:
         error: that the job raised because of its data or configuration, or that ends the run if
             other workers end as well; None: there is none.
         logits: of the query clips of its episodes, (Q, C) float64 each; those of a fit alone.
+        notes: about the memory of its worker, for the user.
     """
 
     job: BatchJob
@@ -64,6 +65,7 @@ class Outcome:
     death: str | None = None
     error: FewshotError | None = None
     logits: tuple[NDArray[np.float64], ...] = field(default=(), compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 class JobWorker(Protocol):

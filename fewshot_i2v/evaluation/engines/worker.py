@@ -92,7 +92,8 @@ class Worker:
         check_clip_digests(execution.folder.path / "run.json", header.get("clips", {}), digests)
         records = execution.run_episodes(episodes)
         accuracies = tuple(r.accuracy for r in records if r.accuracy is not None)
-        return Outcome(job, accuracies, perf_counter() - start)
+        notes = tuple(runner.memory_notes)
+        return Outcome(job, accuracies, perf_counter() - start, notes=notes)
 
     def _open(self, runner: RowRunner) -> RowExecution:
         """Opens the folder of a row; that of the row before is closed, and its caches are freed."""
@@ -100,7 +101,7 @@ class Worker:
             return self._execution
         self.close()
         later = self._runners[runner.position :]
-        self.context.release_caches(retain=[key for row in later for key in row.cache_keys])
+        self.context.caches.release(retain=[key for row in later for key in row.cache_keys])
         path = self.config.output_folder / runner.row.slug
         # the main process has made it, and written the facts
         wait_for_run(path, Patience(WAIT_SECONDS))

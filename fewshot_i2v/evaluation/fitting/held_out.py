@@ -51,7 +51,7 @@ def batches_of(runner: RowRunner, episodes: Sequence[Episode]) -> list[Sequence[
 
 def predict_batch(runner: RowRunner, batch: Sequence[Episode]) -> Logits:
     """Tunes and predicts a batch; returns the logits of the query clips of each episode, (Q, C)."""
-    parts = runner.part_size.run(len(batch), lambda part: runner.run_group(batch[part]).logits)
+    parts = runner.run_in_parts(len(batch), lambda part: runner.run_group(batch[part]).logits)
     return tuple(logits for part in parts for logits in part.double().numpy())
 
 

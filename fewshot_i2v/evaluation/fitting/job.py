@@ -44,6 +44,14 @@ class FitJob:
     has_seen_start: bool = False
     pool: WorkerPool | None = None
     """Worker processes that fine-tune for folds; None: this process does."""
+    runners: list[RowRunner] = field(default_factory=list)
+    """All that were made."""
+
+    @property
+    def all_notes(self) -> list[str]:
+        """The notes, and those about memory."""
+        about_parts = [note for runner in self.runners for note in runner.part_notes]
+        return list(dict.fromkeys([*self.notes, *about_parts, *self.context.caches.notes()]))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -109,7 +117,9 @@ class FitJob:
             # a fitted model holds one encoder: the tuned one
             tuning = tuning.model_copy(update={"untuned_weight": 0.0})
         row = row.model_copy(update={"shot": self.shot, "tuning": tuning})
-        return RowRunner(row, self.context, position)
+        runner = RowRunner(row, self.context, position)
+        self.runners.append(runner)
+        return runner
 
     def decode(self, runner: RowRunner) -> None:
         """Decodes the clips as the augmentation of a method reads them."""

@@ -105,5 +105,5 @@ def check_labels(
         suspects=tuple(find_suspects(held_out, probabilities, job.classes)),
         confused=tuple(confused_pairs(held_out, job.classes)),
         untested=tuple(name for c, name in enumerate(job.classes) if c not in tested),
-        notes=tuple(job.notes),
+        notes=tuple(job.all_notes),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ import torch
 from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
 from fewshot_i2v.errors import UsageError
+from fewshot_i2v.evaluation.batching import chunked_features
 from fewshot_i2v.evaluation.engines.jobs import WorkerPool
 from fewshot_i2v.evaluation.engines.pools import spread_over_gpus
 from fewshot_i2v.evaluation.engines.processes import ProcessPool
@@ -29,7 +31,7 @@ from fewshot_i2v.evaluation.fitting.rejection import choose_rejection
 from fewshot_i2v.evaluation.fitting.workers import FitWorkers
 from fewshot_i2v.evaluation.inputs import cached_prefixes, support_labels
 from fewshot_i2v.evaluation.row_runner import RowRunner
-from fewshot_i2v.models.adapters.base.features import pack_features
+from fewshot_i2v.models.adapters.base.features import concat_features, pack_features
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import checkpoint_content
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.model_file import (
@@ -65,7 +67,7 @@ class TriedMethods:
     @property
     def notes(self) -> tuple[str, ...]:
         """Messages for the user, a sentence each."""
-        return tuple(self.job.notes)
+        return tuple(self.job.all_notes)
 
 
 class FittedModel(NamedTuple):
@@ -174,8 +176,15 @@ def _fit_chosen(tried: TriedMethods, reject: float) -> ModelFile:
         cache = context.feature_cache(encoder, runner.cache_key, head)
         support = cache.gather([episode.support_clips])
     else:
-        tokens = cached_prefixes(context, encoder, head.grid_sizes).gather([episode.support_clips])
-        features = encode_in_chunks(encoder, tokens, grid_sizes=head.grid_sizes)
+        prefixes = cached_prefixes(context, encoder, head.grid_sizes)
+        encode = partial(
+            encode_in_chunks,
+            encoder,
+            grid_sizes=head.grid_sizes,
+            part_size=runner.prediction_size,
+        )
+        chunks = chunked_features(prefixes, [episode.support_clips])()
+        features = concat_features([encode(tokens) for tokens in chunks])
         support = pack_features(head.select_tokens(features))
     about = {"source": job.clips.split.name}
     metadata, tensors = checkpoint_content(

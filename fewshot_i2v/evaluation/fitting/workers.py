@@ -67,7 +67,9 @@ class FoldWorker:
         """Predicts the episodes of a job; `row` is that of the rows to try."""
         start = perf_counter()
         runner, episodes = self._open(job)
-        return Outcome(job, seconds=perf_counter() - start, logits=predict_batch(runner, episodes))
+        logits = predict_batch(runner, episodes)
+        notes = tuple(runner.memory_notes)
+        return Outcome(job, seconds=perf_counter() - start, logits=logits, notes=notes)
 
     def _open(self, job: BatchJob) -> tuple[RowRunner, list[Episode]]:
         if self._prepared is None:
@@ -79,7 +81,7 @@ class FoldWorker:
         if (job.row, shot) not in self._runners:
             runner = fit_job.runner(rows[job.row], shot, job.row)
             self._runners = {(job.row, shot): runner}
-            fit_job.context.release_caches(retain=runner.cache_keys)
+            fit_job.context.caches.release(retain=runner.cache_keys)
             fit_job.decode(runner)
         episodes = fit_job.context.episodes[fit_job.shot]
         return self._runners[job.row, shot], [episodes[i] for i in job.pending]
@@ -140,7 +142,7 @@ def predict_batches(
             if run.is_over:
                 break
         if retain:
-            job.context.release_caches(retain=retain)
+            job.context.caches.release(retain=retain)
         run.seconds = perf_counter() - start
     if job.pool is not None and in_workers:
         _predict_in_workers(job.pool, in_workers, advance)
@@ -204,5 +206,6 @@ def _predict_in_workers(pool: WorkerPool, runs: Sequence[_MethodRun], advance: A
                 f"{run.runner.row.slug}: a worker {outcome.death}, and so did those of two "
                 "other attempts; run the command without --processes to see the reason"
             )
+        run.runner.heard_from_worker(outcome.notes)
         run.seconds += outcome.seconds
         advance(run.add(number, outcome.logits))

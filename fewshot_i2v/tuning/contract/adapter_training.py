@@ -13,6 +13,7 @@ from torch import Tensor
 from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.frozen_prefix import PrefixSpec
+from fewshot_i2v.models.cache_memory import CacheMemory
 from fewshot_i2v.models.encoders.block import LayerNorm
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.feature_cache import FeatureCache
@@ -245,7 +246,7 @@ def _tunes_from_a_cache(subject: AdapterSubject) -> None:
         def _encode_clip(clip: str, encode: Callable[[Tensor], Tensor] = _encode) -> Tensor:
             return encode(torch.from_numpy(clips[clip])[None])[0]
 
-        cache = FeatureCache(_encode_clip, max_bytes=1 << 30)
+        cache = FeatureCache(_encode_clip, CacheMemory.of_size(1 << 30))
         prefix = cache.gather(rows)
         episodes = EpisodeInputs(
             lambda _step, prefix=prefix, encode=_encode, cached=cached: (  # type: ignore[misc]

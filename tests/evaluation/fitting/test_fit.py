@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +22,15 @@ from fewshot_i2v.evaluation.fitting import job
 from fewshot_i2v.evaluation.fitting.fit import run_fit
 from fewshot_i2v.evaluation.fitting.test import run_test
 from fewshot_i2v.evaluation.fitting.text import expectation_lines, render_fit, render_test
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.cache_memory import CacheBytes
 from fewshot_i2v.models.checkpoints.model_file import RejectionFacts
 from fewshot_i2v.statistics.shares import Share
+from fewshot_i2v.tuning import feature_caches
+from fewshot_i2v.tuning.run_context import RunContext
 from tests.evaluation.fitting.conftest import Material
+from tests.pretended_cuda import pretended_cuda
 
 HEAD = "prototype:pooling=ordered,center=true,tokens=summary+grid2"
 
@@ -364,3 +371,61 @@ def test_a_model_of_an_earlier_version_has_no_rates_of_single_classes(material: 
     lines = list(expectation_lines(description))
     ending = "(measured by leaving each class out), on average over many other classes"
     assert any(line.endswith(ending) for line in lines)
+
+
+def _probabilities(model: fewshot_i2v.FewShotClassifier, clips: list[Path]) -> np.ndarray:
+    return np.array([list(p.probabilities.values()) for p in model.predict(clips)])
+
+
+def test_a_fit_on_a_device_without_memory_for_all_clips_is_the_same(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = material.keys(head=HEAD, adapter="m-adapter", steps=2)
+    clips = sorted(material.test.rglob("*.mp4"))
+    expected = _probabilities(fit(material.train, **keys), clips)
+    monkeypatch.setattr(feature_caches, "cache_limits", lambda *_: CacheBytes(60_000, 1 << 24))
+    real, n_failed = AdaptedEncoder.forward, 0
+
+    def forward(encoder: AdaptedEncoder, *args: Any, **options: Any) -> Features:
+        nonlocal n_failed
+        features = real(encoder, *args, **options)
+        if not torch.is_grad_enabled() and features.clip.shape[:2].numel() > 12:
+            n_failed += 1
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return features
+
+    monkeypatch.setattr(AdaptedEncoder, "forward", forward)
+    result = run_fit(material.train, keys)
+    assert n_failed
+    notes = "\n".join(result.tried.notes)
+    assert "too small to predict all clips of a batch at once" in notes
+    assert "in host memory; reading those takes longer" in notes
+    model = fit(material.train, **keys)
+    np.testing.assert_allclose(_probabilities(model, clips), expected, atol=1e-4)
+
+
+def test_encoding_a_clip_gets_the_memory_of_the_caches(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one clip at a time out of memory, cached clips move to the host, and it goes on."""
+    keys = material.keys(head=HEAD, adapter="frozen", reject=0)
+    expected = run_fit(material.train, keys).tried.chosen.held_out
+    real, n_failed = RunContext._features, 0
+
+    def features(context: RunContext, *args: Any) -> Features:
+        nonlocal n_failed
+        result = real(context, *args)
+        if context.caches.memory.held.device > 10_000:
+            n_failed += 1
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return result
+
+    monkeypatch.setattr(RunContext, "_features", features)
+    with pretended_cuda():
+        result = run_fit(material.train, {**keys, "device": "cuda"})
+    assert n_failed == 1
+    held_out = result.tried.chosen.held_out
+    assert held_out is not None
+    assert expected is not None
+    np.testing.assert_allclose(held_out.logits, expected.logits, atol=1e-3)
+    assert any("in host memory" in note for note in result.tried.notes)
