@@ -9,7 +9,8 @@ encoder), --work. See README.md here.
 `train` makes the clips of a variant of `motion-world` and trains a start on its base classes, as
 `fewshot-i2v train motion-world` does; a state is chosen on its validation classes. A variant
 leaves out one enrichment of the scenes. `report` reads the frozen encoder and every start without
-tuning, in several readouts, and prints paired gains over the frozen encoder in the same readout.
+tuning, in several readouts, and prints paired gains over the frozen encoder in the same readout,
+with a 95 % half-width for these clips and an interval for other clips of these classes.
 The variants are compared on the base classes; `--subset novel` reads the starts from `all` alone.
 What was finished is not done again.
 """
@@ -19,15 +20,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
 from typing import Any
 from unittest import mock
 
 import click
 import torch
 import yaml
+from _gains import compare_pair_of_rows, half_width_gain, other_clips_text
 from _study_encoder import encoder_keys, encoder_options
 
 from fewshot_i2v import evaluate
@@ -37,8 +38,7 @@ from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic.generate import clip_name, write_missing_clips
 from fewshot_i2v.data.synthetic.world import backdrops, camera, scene
 from fewshot_i2v.data.synthetic.world.figure_motions import REVERSIBLE, SYMMETRIC
-from fewshot_i2v.runs.row_summary import RowSummary
-from fewshot_i2v.statistics import paired_difference
+from fewshot_i2v.runs.prediction_reader import PredictionReader, RecordedRow
 from fewshot_i2v.training.train import train
 from fewshot_i2v.tuning.run_context import resolve_device
 from fewshot_i2v.utils.environment import device_name, git_commit
@@ -113,6 +113,7 @@ class Study:
         cache: the folder of decoded clips, or None for the usual one.
         steps: of a training.
         episodes: of a row.
+        reader: of the predictions of all rows.
     """
 
     root: Path
@@ -121,6 +122,7 @@ class Study:
     cache: str | None
     steps: int
     episodes: int
+    reader: PredictionReader = field(default_factory=PredictionReader)
 
     def start(self, variant: str, adapter: str) -> Path:
         """The folder of a start."""
@@ -138,7 +140,7 @@ class Study:
         curve = train(config, progress=True, log=click.echo).info.about["start"]["curve"]
         click.echo(f"{variant}, {adapter}: {curve}")
 
-    def rows(self, variant: str, adapter: str, subset: str) -> list[RowSummary]:
+    def rows(self, variant: str, adapter: str, subset: str) -> list[RecordedRow]:
         """Rows of an adapter without tuning, of the frozen encoder where it is `frozen`."""
         start = "fresh" if adapter == "frozen" else str(self.start(variant, adapter).parent)
         result = evaluate(
@@ -160,7 +162,7 @@ class Study:
                 "output": str(self.work / subset / f"{variant}-{adapter}".replace(" ", "-")),
             }
         )
-        return list(result.rows)
+        return [self.reader.read(row.folder) for row in result.rows]
 
 
 def trained(work: Path) -> Iterator[tuple[str, str]]:
@@ -170,23 +172,24 @@ def trained(work: Path) -> Iterator[tuple[str, str]]:
             yield variant, file.parent.name
 
 
-def gain_line(variant: str, row: RowSummary, frozen: RowSummary) -> dict[str, Any]:
+def setting_of(row: RecordedRow) -> tuple[str, int | str]:
+    """Returns head and shot of a row."""
+    return row.summary.head, row.summary.shot
+
+
+def gain_line(variant: str, row: RecordedRow, frozen: RecordedRow) -> dict[str, Any]:
     """Compares a row with the frozen encoder in the same readout, in percent."""
-    order = sorted(row.accuracies)
-    gain = paired_difference(
-        [row.accuracies[i] for i in order], [frozen.accuracies[i] for i in order]
-    )
-    accuracy = [mean([100 * r.accuracies[i] for i in order]) for r in (row, frozen)]
+    comparison = compare_pair_of_rows(row, frozen)
+    accuracy, frozen_accuracy = (round(100 * mean, 2) for mean in comparison.test.means)
     return {
         "variant": variant,
-        "adapter": row.adapter,
-        "head": row.head,
-        "shot": row.shot,
-        "episodes": len(order),
-        "frozen": round(accuracy[1], 2),
-        "accuracy": round(accuracy[0], 2),
-        "gain": round(100 * gain.mean, 2),
-        "half_width": round(100 * (gain.half_width or 0.0), 2),
+        "adapter": row.summary.adapter,
+        "head": row.summary.head,
+        "shot": row.summary.shot,
+        "episodes": len(comparison.shared_episodes.indices),
+        "frozen": frozen_accuracy,
+        "accuracy": accuracy,
+        **half_width_gain(comparison),
     }
 
 
@@ -228,9 +231,9 @@ def train_start(study: Study, variant: str, adapter: str, clips: int) -> None:
 @click.pass_obj
 def report(study: Study, subset: str) -> None:
     """Reads the starts on real clips."""
-    frozen = {(row.head, row.shot): row for row in study.rows("", "frozen", subset)}
+    frozen = {setting_of(row): row for row in study.rows("", "frozen", subset)}
     lines = [
-        gain_line(variant, row, frozen[row.head, row.shot])
+        gain_line(variant, row, frozen[setting_of(row)])
         for variant, adapter in trained(study.work)
         if subset == "base" or variant == ALL
         for row in study.rows(variant, adapter, subset)
@@ -249,7 +252,9 @@ def report(study: Study, subset: str) -> None:
     file.write_text(json.dumps(about, indent=1), encoding="utf-8")
     for line in lines:
         row = f"{line['variant']:15} {line['adapter']:12} {line['shot']}-shot"
-        gain = f"{line['accuracy']:5.1f} ({line['gain']:+5.1f} ± {line['half_width']:.1f})"
+        half_width = "-" if line["half_width"] is None else f"{line['half_width']:.1f}"
+        gain = f"{line['accuracy']:5.1f} ({line['gain']:+5.1f} ± {half_width})"
+        gain += other_clips_text(line)
         click.echo(f"{row}  {gain}  {line['head']}")
     click.echo(f"\n{file}")
 

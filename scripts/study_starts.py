@@ -12,25 +12,32 @@ See README.md here.
 same readout and in the best one that needs no training. `tune` fine-tunes in each episode with the
 recipe `auto`, from the starts or, with `--fresh`, from untrained adapters, and compares with the
 same rows untuned. `shuffle` shows what is left when the frames of every clip are shuffled. Each
-adds its lines to `report.json` of --work. What was finished is not done again.
+adds its lines to `report.json` of --work. Gains have a 95 % half-width for these clips, and an
+interval for other clips of these classes. What was finished is not done again.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import click
 import torch
+from _gains import compare_pair_of_rows, half_width_gain, other_clips_text
 from _study_encoder import encoder_keys, encoder_options
 
 from fewshot_i2v import evaluate
+from fewshot_i2v.runs.prediction_reader import (
+    PredictionReader,
+    RecordedRow,
+    average_recorded_rows,
+)
 from fewshot_i2v.runs.row_summary import RowSummary
-from fewshot_i2v.statistics import mean_interval, paired_difference
+from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.tuning.run_context import resolve_device
 from fewshot_i2v.utils.environment import device_name, git_commit
 
@@ -61,9 +68,11 @@ class Rows:
 
     Attributes:
         rows: in the order of the seeds.
+        recorded: all of them as one row, with its predictions.
     """
 
     rows: Sequence[RowSummary]
+    recorded: RecordedRow
 
     def episodes(self) -> list[int]:
         """Numbers of the episodes that all rows have, in order."""
@@ -74,14 +83,11 @@ class Rows:
         return [100 * mean(row.accuracies[i] for row in self.rows) for i in episodes]
 
     def gain_over(self, other: Rows) -> dict[str, Any]:
-        """Compares the episodes that both have, in points, with a 95 % half-width over episodes."""
-        common = sorted(set(self.episodes()) & set(other.episodes()))
-        difference = paired_difference(self.accuracies(common), other.accuracies(common))
-        half_width = difference.half_width
-        return {
-            "gain": round(difference.mean, 2),
-            "half_width": None if half_width is None else round(half_width, 2),
-        }
+        """Compares the episodes that both have, in points."""
+        # the order of frames differs where shuffled rows are compared with the same not shuffled
+        return half_width_gain(
+            compare_pair_of_rows(self.recorded, other.recorded, across=["frame_order"])
+        )
 
     def line(self) -> dict[str, Any]:
         """What the record says of these rows alone."""
@@ -107,19 +113,22 @@ class Rows:
 Table = dict[tuple[str, str, Any], Rows]
 
 
-def by_setting(rows: Iterable[RowSummary]) -> Table:
-    """Groups rows of several seeds by adapter, head and shot."""
+def by_setting(rows: Iterable[RowSummary], reader: PredictionReader) -> Table:
+    """Groups rows of several seeds by adapter, head and shot, and reads their predictions."""
     groups: dict[tuple[str, str, Any], list[RowSummary]] = {}
     for row in rows:
         groups.setdefault((row.adapter, row.head, row.shot), []).append(row)
-    return {setting: Rows(members) for setting, members in groups.items()}
+    return {
+        setting: Rows(members, average_recorded_rows([reader.read(row.folder) for row in members]))
+        for setting, members in groups.items()
+    }
 
 
 def text_of(line: Mapping[str, Any]) -> str:
     """Writes a line of the record for people."""
     row = f"{line['adapter']:12} {line['start']:12} {line['shot']}-shot {line['head']}"
     gains = [
-        f"{gain['gain']:+.1f} ± {gain['half_width']} over {other}"
+        f"{gain['gain']:+.1f} ± {gain['half_width']}{other_clips_text(gain)} over {other}"
         for other, gain in line["over"].items()
     ]
     return f"{row}: {line['accuracy']:.1f} ± {line['half_width']}; {', '.join(gains)}"
@@ -133,11 +142,13 @@ class Study:
         common: keys that all evaluations share.
         work: a folder.
         starts: folders with a start for each adapter, one for each training seed.
+        reader: of the predictions of all rows.
     """
 
     common: Mapping[str, Any]
     work: Path
     starts: Sequence[Path]
+    reader: PredictionReader = field(default_factory=PredictionReader)
 
     def rows(self, name: str, adapter: str, readouts: Sequence[str], **keys: Any) -> Table:
         """Evaluates one adapter from all starts that have it; fresh where none has."""
@@ -158,7 +169,7 @@ class Study:
                 **keys,
             }
         )
-        return by_setting(result.rows)
+        return by_setting(result.rows, self.reader)
 
     def untuned(self, adapter: str, episodes: int, name: str = "read", **keys: Any) -> Table:
         """Evaluates one adapter in all readouts without tuning."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from _gains import points
 
 from fewshot_i2v.report.comparison.baselines import names_by_row, read_compared_rows
 from fewshot_i2v.report.comparison.compare import RowComparison, compare_rows
@@ -48,14 +49,6 @@ def baselines_of(row: RecordedRow, rows: Sequence[RecordedRow]) -> Iterator[Name
             and not steps_of(r.summary)
         ]
         yield UNTUNED, row, next(iter(untuned), frozen)
-
-
-def points(interval: Any) -> dict[str, Any] | None:  # noqa: ANN401 - an interval of either kind
-    """Returns an interval of shares in points."""
-    if interval is None:
-        return None
-    values = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-    return {name: None if v is None else round(100 * v, 2) for name, v in values.items()}
 
 
 def row_line(row: RowSummary) -> dict[str, Any]:

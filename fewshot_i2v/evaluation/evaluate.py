@@ -34,7 +34,7 @@ from fewshot_i2v.runs.run_folder import RunFolder, wait_for_run
 from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
-from fewshot_i2v.utils.environment import count_cores
+from fewshot_i2v.utils.environment import count_cores, reset_peak_memory
 from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, stage
 
@@ -258,6 +258,7 @@ def _run_in_turn(
         context = runner.context
         later = runners[runner.position :]
         context.caches.release(retain=[key for row in later for key in row.cache_keys])
+        reset_peak_memory(context.encoder.tower.device)
         folder = context.config.output_folder / runner.row.slug
         results.append(_run_row(runner, folder, overall, selection, retry_failed=retry_failed))
     return results

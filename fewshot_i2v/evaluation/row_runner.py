@@ -57,7 +57,7 @@ from fewshot_i2v.tuning.finetune import (
     finetune_and_predict,
     predict_from_features,
 )
-from fewshot_i2v.utils.environment import peak_memory_mb
+from fewshot_i2v.utils.environment import peak_memory_mb, reset_peak_memory
 from fewshot_i2v.utils.seeding import derive_seed, deterministic
 from fewshot_i2v.utils.sizes import format_size
 from fewshot_i2v.utils.text_table import count_text
@@ -452,8 +452,8 @@ class RowRunner:
     def _run_group(self, group: Sequence[Episode], build: AdapterBuilder | None) -> TunedGroup:
         """Runs a group, and raises `torch.OutOfMemoryError` whatever its size."""
         device = self.context.encoder.tower.device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        if device.type == "cuda":  # the share of an episode is that of its batch
+            reset_peak_memory(device)
         start_time = perf_counter()
         indices = [episode.index for episode in group]
         try:

@@ -43,7 +43,7 @@ class EpisodeRecord:
         accuracy: share of right predictions, 0..1; None where the episode failed.
         losses: training loss of every step; rounded to 6 significant digits.
         seconds: wall-clock time of the episode.
-        peak_memory_mb: peak memory, in MiB.
+        peak_memory_mb: peak memory, in MiB; of what, see `RowSummary.peak_memory_mb`.
         error: `{"path": ..., "reason": ...}` of a failed episode, else None.
 
     Raises:

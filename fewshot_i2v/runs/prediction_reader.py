@@ -223,15 +223,18 @@ def merge_recorded_seeds(rows: Sequence[RecordedRow]) -> list[RecordedRow]:
 
     Episodes that are not recorded with every seed are left out.
     """
-    merged = []
-    for group in group_seeds([row.summary for row in rows]):
-        seeds = [rows[i] for i in group]
-        common = sorted(set.intersection(*(set(seed.episodes) for seed in seeds)))
-        merged.append(
-            RecordedRow(
-                summary=average_rows([seed.summary for seed in seeds]),
-                episodes={index: seeds[0].episodes[index] for index in common},
-                predictions=tuple(table for seed in seeds for table in seed.predictions),
-            )
-        )
-    return merged
+    groups = group_seeds([row.summary for row in rows])
+    return [average_recorded_rows([rows[i] for i in group]) for group in groups]
+
+
+def average_recorded_rows(seeds: Sequence[RecordedRow]) -> RecordedRow:
+    """Merge the rows of several training seeds into one, as `average_rows` does.
+
+    Episodes that are not recorded with every seed are left out.
+    """
+    common = sorted(set.intersection(*(set(seed.episodes) for seed in seeds)))
+    return RecordedRow(
+        summary=average_rows([seed.summary for seed in seeds]),
+        episodes={index: seeds[0].episodes[index] for index in common},
+        predictions=tuple(table for seed in seeds for table in seed.predictions),
+    )

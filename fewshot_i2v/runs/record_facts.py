@@ -25,7 +25,7 @@ class RecordFacts(NamedTuple):
         way: number of its classes.
         accuracy: share of right predictions, 0..1; None where the episode failed.
         seconds: wall-clock time of the episode.
-        peak_memory_mb: peak memory, in MiB.
+        peak_memory_mb: as in `EpisodeRecord`.
     """
 
     episode: int

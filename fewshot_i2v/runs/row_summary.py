@@ -53,8 +53,9 @@ class RowSummary:
         failed: number of episodes that failed, with the reason in the records.
         parameters: trained parameters of one episode, adapter and head.
         seconds_per_episode: median over episodes of tuning and prediction time; None where unknown.
-        peak_memory_mb: largest over episodes, in MiB: of the process on the CPU, of one episode's
-            share of the allocations on a GPU; None where unknown.
+        peak_memory_mb: largest over episodes, in MiB: on the CPU of the process since it began the
+            row (on Linux; elsewhere since the process began), on a GPU of one episode's share of
+            the allocations; None where unknown.
         note: shown beside the adapter's name, such as "reconstruction"; or empty.
         uses_names: whether the head read the class names.
         start: initial weights of the adapters: "fresh", "base-trained" or "meta-trained".

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+_PROCESS = Path("/proc/self")
+_RESET_PEAK = b"5"
+"""What Linux is told to set the peak memory of a process to its present memory (proc(5))."""
 
 
 def device_name(device: torch.device) -> str:
@@ -49,17 +55,44 @@ def count_cores() -> int:
 
 
 def peak_memory_mb(device: torch.device, episodes: int) -> float:
-    """Peak memory in MiB: an episode's share on a GPU, the complete process on the CPU."""
+    """Measures the peak memory since `reset_peak_memory`, in MiB.
+
+    On a GPU that is an episode's share of the tensors. On the CPU it is the memory of the complete
+    process: all its threads, what earlier work left in it, and episodes side by side together.
+    Where the system cannot reset it (all but Linux, and a Linux where `/proc/self/clear_refs`
+    cannot be written) it is the peak since the process began. On Windows it is 0.
+    """
     if device.type == "cuda":
         import torch
 
         return torch.cuda.max_memory_allocated(device) / episodes / 2**20
     if sys.platform == "win32":  # no cheap way to ask there
         return 0.0
+    if sys.platform == "linux":
+        # ru_maxrss would be that of the process that started this one, where that is larger
+        with suppress(OSError):
+            mark = re.search(rb"^VmHWM:\s+(\d+) kB$", (_PROCESS / "status").read_bytes(), re.M)
+            if mark is not None:
+                return int(mark[1]) / 2**10
     import resource
 
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Measures the peak memory anew from here on, where the system can.
+
+    The mark is that of the system, so `time -v` and other programs that read it when the process
+    ends see the peak since the last reset.
+    """
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        with suppress(OSError):  # `peak_memory_mb` says what it measures then
+            (_PROCESS / "clear_refs").write_bytes(_RESET_PEAK)
 
 
 def reader_versions() -> dict[str, str | None]:

@@ -34,7 +34,7 @@ from fewshot_i2v.data.episodes.sampler import EpisodeSampler
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.evaluate import build_row_runners
 from fewshot_i2v.evaluation.row_expansion import load_config
-from fewshot_i2v.utils.environment import peak_memory_mb
+from fewshot_i2v.utils.environment import peak_memory_mb, reset_peak_memory
 
 REPEATS = 3
 CPU = torch.device("cpu")
@@ -118,6 +118,7 @@ AXES: dict[str, Axis] = {
 
 def _measure(axis: str, work: Path, value: int) -> tuple[float, float]:
     """Measure seconds and peak memory in MiB; runs in a process of its own."""
+    reset_peak_memory(CPU)
     return AXES[axis][0](work, value), peak_memory_mb(CPU, 1)
 
 
@@ -130,7 +131,7 @@ def measure(
 ) -> tuple[float, float]:
     """Measure in a process that does nothing else, so that its peak memory is its own.
 
-    Where one is shared, its peak memory is the largest so far.
+    Where one is shared, what earlier measurements left in it counts, too.
     """
     if shared is not None:
         return shared.submit(_measure, axis, work, value).result()

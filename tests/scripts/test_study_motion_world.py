@@ -5,7 +5,6 @@ from __future__ import annotations
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,8 @@ import pytest
 
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.data.synthetic.world.scene import WorldScene, random_world_scene
+from fewshot_i2v.runs.prediction_reader import PredictionReader
+from tests.scripts.run_samples import write_sample_row
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "study_motion_world.py"
 
@@ -76,13 +77,18 @@ def test_the_split_of_a_variant_lists_its_clips(
     assert sorted(listed) == sorted(written)
 
 
-def test_a_gain_is_paired_by_episode(script: dict[str, Any]) -> None:
-    def row(accuracies: list[float]) -> SimpleNamespace:
-        numbered = dict(enumerate(accuracies))
-        mean = SimpleNamespace(mean=sum(accuracies) / len(accuracies))
-        return SimpleNamespace(adapter="aim", head="h", shot=1, accuracies=numbered, interval=mean)
-
-    levels = [0.1 * i for i in range(8)]
-    line = script["gain_line"]("all", row([x + 0.2 for x in levels]), row(levels))
-    assert line["gain"] == 20.0
-    assert line["half_width"] == pytest.approx(0, abs=0.01)
+def test_a_gain_is_paired_by_episode(script: dict[str, Any], tmp_path: Path) -> None:
+    rows = []
+    for adapter, gain in (("frozen", 0.0), ("aim", 0.2)):
+        better_in_pairs = 0.04 * (gain > 0)
+        accuracies = {i: 0.1 + 0.03 * i + gain + better_in_pairs * (i // 2 % 2) for i in range(20)}
+        folder = tmp_path / adapter
+        settings = {"adapter": adapter, "head": "prototype", "shot": [1]}
+        write_sample_row(folder, settings, accuracies)
+        rows.append(PredictionReader().read(folder))
+    frozen, aim = rows
+    line = script["gain_line"]("all", aim, frozen)
+    assert (line["frozen"], line["accuracy"], line["gain"]) == (38.5, 60.5, 22.0)
+    assert line["half_width"] == pytest.approx(0.96, abs=0.01)  # accuracies alone spread by 18
+    others = line["other clips"]
+    assert others["low"] < line["gain"] < others["high"]

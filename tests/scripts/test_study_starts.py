@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import runpy
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+
+from tests.scripts.run_samples import write_sample_row
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "study_starts.py"
 
@@ -18,7 +21,8 @@ class Study:
     """The script with evaluations that only write down their configuration.
 
     A row is 10 points better for each of: an adapter, tuning, the order of the frames. Odd episodes
-    are 2 points above even ones, and the second seed is 4 above the first.
+    are 2 points above even ones, and the second seed is 4 above the first. The first row of a run
+    is one of summary tokens at 1 shot; in others some episodes are 1 or 2 points above that.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,30 +52,37 @@ class Study:
         value = 0.5 + 0.1 * (adapter != "frozen")
         value += 0.1 * (config.get("tuning", {}).get("recipe") != "none")
         value -= 0.1 * ("frame_order" in config)
-        return SimpleNamespace(
-            rows=[
-                SimpleNamespace(
-                    adapter=adapter,
-                    start="fresh" if start == "fresh" else "base-trained",
-                    head=head,
-                    shot=shot,
-                    accuracies={
-                        i: value + 0.02 * (i % 2) + 0.04 * seed for i in range(config["episodes"])
-                    },
-                    seconds_per_episode=1.0,
-                    peak_memory_mb=None,
-                )
-                for seed, start in enumerate(config["start"])
-                for head in config["head"]
-                for shot in config["shot"]
-            ]
-        )
+        output = Path(config["output"])
+        rows = []
+        for seed, start in enumerate(config["start"]):
+            for number, (head, shot) in enumerate(product(config["head"], config["shot"])):
+                settings = {"adapter": adapter, "head": head, "shot": [shot]}
+                settings |= {k: config[k] for k in ("tuning", "frame_order") if k in config}
+                # the rows of a run differ a little, so that the mean of differences has a spread
+                accuracies = {
+                    i: value + 0.02 * (i % 2) + 0.04 * seed + 0.01 * (i * number % 3)
+                    for i in range(config["episodes"])
+                }
+                marks = {} if start == "fresh" else {"start": {"kind": "base-trained"}}
+                folder = output / f"{seed}-{number}"
+                rows.append(write_sample_row(folder, settings, accuracies, **marks))
+        return SimpleNamespace(rows=rows)
 
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))  # as Python does for a script that is run
     return Study(tmp_path)
+
+
+def one_shot_line(lines: list[dict[str, Any]], adapter: str) -> dict[str, Any]:
+    """The line of an adapter, read from summary tokens at 1 shot."""
+    (line,) = [
+        line
+        for line in lines
+        if (line["adapter"], line["shot"]) == (adapter, 1) and line["head"].endswith("=summary")
+    ]
+    return line
 
 
 def test_starts_are_read_beside_the_frozen_encoder(study: Study) -> None:
@@ -81,15 +92,24 @@ def test_starts_are_read_beside_the_frozen_encoder(study: Study) -> None:
     assert all(c["tuning"] == {"steps": 0, "recipe": "none"} for c in study.evaluated)
     lines = study.report()["read"]
     assert len(lines) == 3 * 6 * 2  # frozen and two adapters, six readouts, 1 and 5 shots
-    (aim,) = [
-        x
-        for x in lines
-        if x["adapter"] == "aim" and x["shot"] == 1 and x["head"].endswith("=grid4")
-    ]
+    aim = one_shot_line(lines, "aim")
     assert (aim["seeds"], aim["episodes"], aim["by_seed"]) == (2, 6, [61.0, 65.0])
     assert aim["accuracy"] == 63.0
+    same_readout = aim["over"]["frozen in the same readout"]
     # the same in every episode: no interval
-    assert aim["over"]["frozen in the same readout"] == {"gain": 12.0, "half_width": None}
+    assert (same_readout["gain"], same_readout["half_width"]) == (12.0, None)
+
+
+def test_gains_have_an_interval_for_other_clips(study: Study) -> None:
+    assert study.call("read", "--episodes", "20").exit_code == 0
+    lines = study.report()["read"]
+    aim = one_shot_line(lines, "aim")
+    gain = aim["over"]["best training-free"]
+    assert set(gain) == {"gain", "half_width", "other clips"}
+    others = gain["other clips"]
+    assert others["mean"] == gain["gain"]
+    assert others["low"] < gain["gain"] - gain["half_width"]
+    assert others["high"] > gain["gain"] + gain["half_width"]
 
 
 def test_tuned_rows_are_compared_with_the_same_untuned(study: Study) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 
@@ -40,3 +41,14 @@ def test_a_start_in_half_precision_has_the_head_and_the_rates(tmp_path: Path) ->
         assert before.keys() == after.keys()
         for name, tensor in before.items():
             assert torch.equal(after[name], tensor.half().float()), name
+
+
+@pytest.mark.parametrize("adapter", SCRIPT["ADAPTERS"])
+def test_the_guide_has_the_kept_step_and_the_validation_curve(adapter: str) -> None:
+    metadata = json.loads((SCRIPT["OUT"] / adapter / "adapter.json").read_text(encoding="utf-8"))
+    facts = metadata["about"]["start"]
+    looks = [f"{look['step']}: {100 * look['accuracy']:.1f}" for look in facts["curve"]]
+    kept = [look["step"] for look in facts["curve"]].index(facts["best_step"])
+    looks[kept] = f"**{looks[kept]}**"
+    row = f"| {facts['best_step']} | {', '.join(looks)} |"
+    assert row in (ROOT / "scripts" / "README.md").read_text(encoding="utf-8")

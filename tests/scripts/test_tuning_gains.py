@@ -11,7 +11,10 @@ from click.testing import CliRunner
 
 from tests.cli.test_show import write
 
-SCRIPT = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "tuning_gains.py"))
+FILE = Path(__file__).resolve().parents[2] / "scripts" / "tuning_gains.py"
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(FILE.parent))  # as Python does for a script that is run
+    SCRIPT = runpy.run_path(str(FILE))
 
 
 def _gains(tmp_path: Path, adapter: str, steps: int) -> dict[str, float]:

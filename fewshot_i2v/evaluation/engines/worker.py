@@ -16,6 +16,7 @@ from fewshot_i2v.evaluation.row_execution import ALL_EPISODES, RowExecution, cli
 from fewshot_i2v.runs.header import check_clip_digests
 from fewshot_i2v.runs.run_folder import RunFolder, wait_for_run
 from fewshot_i2v.runs.shards import Shard
+from fewshot_i2v.utils.environment import reset_peak_memory
 from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Worker:
         self.close()
         later = self._runners[runner.position :]
         self.context.caches.release(retain=[key for row in later for key in row.cache_keys])
+        reset_peak_memory(self.context.encoder.tower.device)
         path = self.config.output_folder / runner.row.slug
         # the main process has made it, and written the facts
         wait_for_run(path, Patience(WAIT_SECONDS))
