@@ -13,7 +13,6 @@ from math import prod
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor
 
 from fewshot_i2v import registry
