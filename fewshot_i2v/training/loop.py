@@ -103,8 +103,7 @@ class TrainingLoop:
             if self.log is not None and self.progress.step < self.config.steps:
                 self._log_time_estimate(self.log)
             self._run_steps(show_bar=show_bar)
-            for note in self.batches.context.caches.notes():
-                self._log(note)
+            self._log_cache_notes()
             self._trainable.restore_best()
             if self.validation is None:
                 self._check_finite_loss()
@@ -176,6 +175,11 @@ class TrainingLoop:
     def _log(self, text: str) -> None:
         if self.log is not None:
             self.log(text)
+
+    def _log_cache_notes(self) -> None:
+        contexts = [self.batches.context] + ([self.validation.context] if self.validation else [])
+        for note in dict.fromkeys(note for context in contexts for note in context.caches.notes()):
+            self._log(note)
 
     def _log_smaller_validation(self, limit: int) -> None:
         self._log(

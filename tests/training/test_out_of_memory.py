@@ -118,7 +118,7 @@ def test_cached_clips_in_host_memory_are_said_and_train_the_same(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = train(train_config(folder, tmp_path / "expected", objective="both"))
-    monkeypatch.setattr(feature_caches, "cache_limits", lambda *_: CacheBytes(40_000, 1 << 24))
+    monkeypatch.setattr(feature_caches, "cache_limits", lambda *_: CacheBytes(3_000, 1 << 24))
     notes: list[str] = []
     started = train(train_config(folder, tmp_path / "small", objective="both"), log=notes.append)
     assert started.digest == expected.digest

@@ -380,7 +380,7 @@ def _probabilities(model: fewshot_i2v.FewShotClassifier, clips: list[Path]) -> n
 def test_a_fit_on_a_device_without_memory_for_all_clips_is_the_same(
     material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = material.keys(head=HEAD, adapter="m-adapter", steps=2)
+    keys = material.keys(head=HEAD, adapter="m-adapter", tuning={"steps": 2})
     clips = sorted(material.test.rglob("*.mp4"))
     expected = _probabilities(fit(material.train, **keys), clips)
     monkeypatch.setattr(feature_caches, "cache_limits", lambda *_: CacheBytes(60_000, 1 << 24))
