@@ -94,10 +94,7 @@ def load_train_config(
         if values.get("augment") == "off":
             values["augment"] = dict(NO_AUGMENTATION)
     config = _validate(TrainingConfig, data, nested_overrides, origin)
-    if (
-        _is_shipped(origin)
-        and config.adapter.name != MethodSpec.model_validate(data["adapter"]).name
-    ):
+    if _has_another_adapter(config, data, origin):
         data = without_recipe_keys(data, config)
         config = _validate(TrainingConfig, data, nested_overrides, origin)
     check_method_names("adapters", [config.adapter.name])
@@ -111,8 +108,12 @@ def load_train_config(
     return config
 
 
-def _is_shipped(origin: str) -> bool:
-    return Path(origin).resolve().is_relative_to(resources.data_folder("configs").resolve())
+def _has_another_adapter(config: TrainingConfig, data: PlainConfig, origin: str) -> bool:
+    """Whether it is a shipped file, trained with another adapter than it names."""
+    path, folder = Path(origin).resolve(), resources.data_folder("configs").resolve()
+    if not (path.is_file() and path.is_relative_to(folder)):
+        return False  # a mapping, or a file of the user
+    return config.adapter.name != MethodSpec.model_validate(data["adapter"]).name
 
 
 def command_of(source: str | Path) -> str:

@@ -147,12 +147,17 @@ def test_a_shipped_file_wins_for_its_own_adapter(sample: Path) -> None:
     assert _rate_and_steps("motions", adapter="st-adapter:width=64") == (0.004, 900)
 
 
-def test_a_file_of_the_user_wins_whatever_the_adapter(sample: Path, tmp_path: Path) -> None:
+def test_a_file_of_the_user_wins_whatever_the_adapter(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text((data_folder("configs") / "train" / "motions.yaml").read_text())
     assert _rate_and_steps(path, adapter="aim") == (0.004, 900)
     used = take_recipe(load_train_config(path, {"adapter": "aim"}))
     assert not used.taken
+    monkeypatch.chdir(data_folder("configs"))
+    mapping = _LEAST | {"adapter": "lora", "lr": 0.3}
+    assert take_recipe(load_train_config(mapping, {"adapter": "aim"})).config.lr == 0.3
     assert "nothing is taken, its keys are set. Set otherwise" in used.remark
 
 
