@@ -2,9 +2,10 @@
 
     python scripts/train_demo_starts.py --work runs/demo-starts
 
-Each adapter is trained as `configs/train/motions.yaml` says, some ten minutes on one core, and
-written in half precision to `configs/starts/demo-motions/ADAPTER`. A training that was interrupted
-goes on, and one that is finished is not repeated.
+Each adapter is trained as `configs/train/motions.yaml` and its recipe in `configs/recipes/` say,
+some ten minutes on one core, and written in half precision to
+`configs/starts/demo-motions/ADAPTER`. A training that was interrupted goes on, and one that is
+finished is not repeated.
 """
 
 from __future__ import annotations
@@ -24,21 +25,6 @@ from fewshot_i2v.training.train import train
 ADAPTERS = ("adaptformer", "aim", "m-adapter", "st-adapter", "zeroi2v")
 OUT = Path(__file__).resolve().parents[1] / "configs" / "starts" / "demo-motions"
 LIMIT = 1_500_000
-_SUMMARY = "prototype:pooling=ordered,center=true"
-_IN_SUMMARY = {"head": _SUMMARY, "validation.head": _SUMMARY}
-_SLOWLY = {"lr": 0.0005, "steps": 300, "validation.every": 100}
-RECIPES: dict[str, dict[str, Any]] = {
-    # both were below the untrained adapter with episodes of summary tokens alone, and with
-    # rates of 0.003 and 0.01; three settings each were tried with all three readouts
-    "adaptformer": _SLOWLY,
-    "zeroi2v": _SLOWLY,
-    # in all three readouts, 1 shot: AIM 92.2 % with summary tokens alone and 88.5 with three, which
-    # take ST-Adapter from 78.4 to 93.0. M-adapter, at rates of 0.02 and 0.004, was below its
-    # untrained state with three after 300 steps, and was stopped
-    "aim": _IN_SUMMARY,
-    "m-adapter": {**_IN_SUMMARY, "lr": 0.02},
-}
-"""Keys that differ from the configuration's, chosen on the validation classes."""
 
 
 def store_in_half(start: StartingPoint, target: Path) -> None:
@@ -68,7 +54,7 @@ def store_in_half(start: StartingPoint, target: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, help="Where they go.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of decoded clips.")
 @click.option("--adapter", "adapters", multiple=True, default=ADAPTERS, help="One of them.")
-@click.option("--steps", type=int, help="Instead of the configuration's, to try the script.")
+@click.option("--steps", type=int, help="Instead of the recipe's, to try the script.")
 def main(
     work: Path, out: Path, cache: Path | None, adapters: tuple[str, ...], steps: int | None
 ) -> None:
@@ -76,7 +62,6 @@ def main(
     for name in adapters:
         # the shipped ones are of this precision, whatever the machine
         given: dict[str, Any] = {"adapter": name, "output": str(work / name), "precision": "bf16"}
-        given |= RECIPES.get(name, {})
         given |= {} if steps is None else {"steps": steps}
         given |= {} if cache is None else {"cache": str(cache)}
         config = load_train_config("train/motions", given)

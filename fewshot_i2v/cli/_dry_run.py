@@ -124,6 +124,7 @@ def training_lines(plan: Plan) -> list[str]:
         "clips": f"{cost['clips']} to train on, {cost['validation_clips']} to validate",
         "parameters": f"{cost['parameters']:,}",
         "steps": f"{config['steps']:,} of {count_text(cost['clips_per_step'], 'clip')}",
+        "rate": f"{config['lr']:g}",
         "a step": f"{cost['seconds_per_step']:.2f} s",
         "all steps": format_seconds(cost["seconds"]),
         "memory": f"{cost['memory_mb']:,} MiB",
@@ -132,7 +133,8 @@ def training_lines(plan: Plan) -> list[str]:
         f"An estimate for {cost['device']} as busy as now. Measured: a step of a few clips of "
         "noise. Reading and augmenting clips, and validations, come on top."
     )
-    return [*(f"{name:<12}{value}" for name, value in rows.items()), "", *wrap_notes([note])]
+    notes = [plan["recipe"]["remark"], note]
+    return [*(f"{name:<12}{value}" for name, value in rows.items()), "", *wrap_notes(notes)]
 
 
 def _start(row: Plan) -> str:

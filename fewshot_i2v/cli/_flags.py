@@ -86,7 +86,7 @@ _LAYOUTS = {
         ("Episodes of a step", "", "way shot query", "seed"),
         ("Validation", "validation", "subset classes every", "episodes shot head"),
         _VIDEO,
-        ("Steps", "", "steps lr", f"head_lr {_OPTIMIZER} accumulate checkpointing"),
+        ("Steps", "", "recipe steps lr", f"head_lr {_OPTIMIZER} accumulate checkpointing"),
         ("Augmentation", "augment", "", "flip colour temporal"),
         (
             "Meta-training",
@@ -293,13 +293,28 @@ def _make_flag(
         key=name,
         heading=heading,
         rare=bool(rare),
-        help=_flag_help(flag, name, key, _OTHER_DEFAULTS.get((layout, name))),
+        help=_flag_help(
+            flag,
+            key,
+            _OTHER_DEFAULTS.get((layout, name)),
+            of_recipe=_is_set_by_recipes(layout, name),
+        ),
         shell_complete=_COMPLETIONS.get(name),
         **attributes,
     )
 
 
-def _flag_help(flag: str, name: str, key: ConfigKey, other_default: str | None) -> str:
+def _is_set_by_recipes(layout: str, name: str) -> bool:
+    """Whether a recipe may set the key."""
+    from fewshot_i2v.config.keys import config_keys
+    from fewshot_i2v.config.recipes import TrainingSettings
+
+    if layout == "train":
+        return name in config_keys(TrainingSettings)
+    return name.startswith("tuning.") and name != "tuning.recipe"
+
+
+def _flag_help(flag: str, key: ConfigKey, other_default: str | None, *, of_recipe: bool) -> str:
     """The text of a key with its default, where the text itself does not say it.
 
     `other_default` is that of a command whose default is not the key's.
@@ -315,7 +330,7 @@ def _flag_help(flag: str, name: str, key: ConfigKey, other_default: str | None) 
     if default == REQUIRED or (not default and "by default" in text):
         return text
     default = default or "none"
-    if name.startswith("tuning.") and name != "tuning.recipe":
+    if of_recipe:
         default = f"that of the recipe, or {default}"
     return f"{text} [default: {default}]"
 

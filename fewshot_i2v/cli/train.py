@@ -70,9 +70,10 @@ def command(
     """Train an adapter on base classes, as a start for the fine-tuning in `evaluate`.
 
     CONFIG is a YAML file, or a name such as `motions`, which is run without CONFIG. A flag
-    overrides CONFIG, and CONFIG overrides the defaults below. The state that is best on the
-    validation classes becomes the start, for `evaluate --start FOLDER`. After a stop, the same
-    command continues.
+    overrides CONFIG, and CONFIG overrides the recipe of the adapter and the defaults below; with
+    another adapter than a shipped CONFIG names, its recipe overrides CONFIG. The state that is best
+    on the validation classes becomes the start, for `evaluate --start FOLDER`. After a stop, the
+    same command continues.
     """
     from fewshot_i2v.config.loading import load_train_config
 

@@ -16,8 +16,9 @@ from fewshot_i2v.config.error_messages import Location, sections_with, translate
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.file_names import YAML_SUFFIXES, RelativeToFile
 from fewshot_i2v.config.keys import config_keys, section_model
-from fewshot_i2v.config.method import check_method_names
+from fewshot_i2v.config.method import MethodSpec, check_method_names
 from fewshot_i2v.config.training import NO_AUGMENTATION, TrainingConfig
+from fewshot_i2v.config.training_recipes import without_recipe_keys
 from fewshot_i2v.errors import ConfigError, UsageError, suggest_names
 from fewshot_i2v.utils import resources
 from fewshot_i2v.utils.misplaced_paths import explain_file, explain_folder
@@ -66,6 +67,10 @@ def load_train_config(
 ) -> TrainingConfig:
     """Read the configuration of a training: overrides win over the file, the file over defaults.
 
+    The recipe of the adapter, which the training takes for keys that are not set, wins over a
+    shipped file in one case: where the overrides name another adapter than the file, whose
+    settings were chosen for the one that it names.
+
     Args:
         source: the name of a shipped configuration ("train/motions" or "motions"), the path of a
             YAML file, or a mapping; None is the shipped "train/motions".
@@ -89,6 +94,9 @@ def load_train_config(
         if values.get("augment") == "off":
             values["augment"] = dict(NO_AUGMENTATION)
     config = _validate(TrainingConfig, data, nested_overrides, origin)
+    if _has_another_adapter(config, data, origin):
+        data = without_recipe_keys(data, config)
+        config = _validate(TrainingConfig, data, nested_overrides, origin)
     check_method_names("adapters", [config.adapter.name])
     check_method_names("heads", [config.head.name, config.validation.head.name])
     if config.adapter.name == "frozen":
@@ -98,6 +106,14 @@ def load_train_config(
             "`fewshot-i2v list adapters`"
         )
     return config
+
+
+def _has_another_adapter(config: TrainingConfig, data: PlainConfig, origin: str) -> bool:
+    """Whether it is a shipped file, trained with another adapter than it names."""
+    path, folder = Path(origin).resolve(), resources.data_folder("configs").resolve()
+    if not (path.is_file() and path.is_relative_to(folder)):
+        return False  # a mapping, or a file of the user
+    return config.adapter.name != MethodSpec.model_validate(data["adapter"]).name
 
 
 def command_of(source: str | Path) -> str:

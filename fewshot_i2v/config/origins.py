@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fewshot_i2v.config.base import CommonConfig
@@ -14,7 +14,10 @@ _LOCATION_KEYS = {"name", "source", "split", "root", "output", "cache", "cache_l
 
 
 def find_setting_origins(
-    config: CommonConfig, source: str, overrides: Mapping[str, Any]
+    config: CommonConfig,
+    source: str,
+    overrides: Mapping[str, Any],
+    recipe_keys: Collection[str] = (),
 ) -> dict[str, dict[str, str]]:
     """Collect the settings that differ from the defaults, by origin.
 
@@ -22,9 +25,10 @@ def find_setting_origins(
         config: the resolved configuration.
         source: the name of the configuration it was read from.
         overrides: the overrides of that, as for `load_config`.
+        recipe_keys: dotted keys whose values are of a recipe.
 
     Returns:
-        For `source` and for "flags": dotted keys with their values as text.
+        For `source`, for "flags" and for "recipe": dotted keys with their values as text.
     """
     override_keys = {".".join(leaf) for leaf in leaf_keys(nest_overrides(overrides))}
     model = type(config)
@@ -35,10 +39,12 @@ def find_setting_origins(
         for key, value in _flatten_values(default_config).items()
         if key.split(".")[0] not in required
     }
-    by_origin: dict[str, dict[str, str]] = {source: {}, "flags": {}}
+    by_origin: dict[str, dict[str, str]] = {source: {}, "flags": {}, "recipe": {}}
     for key, value in _flatten_values(config).items():
         if value != defaults.get(key, ""):
-            by_origin["flags" if key in override_keys else source][key] = value
+            of_recipe = any(key == name or key.startswith(f"{name}.") for name in recipe_keys)
+            origin = "recipe" if of_recipe else source
+            by_origin["flags" if key in override_keys else origin][key] = value
     return {origin: settings for origin, settings in by_origin.items() if settings}
 
 

@@ -1,4 +1,7 @@
-"""Recipes of fine-tuning: settings by adapter, start and shots, from `configs/recipes/`."""
+"""Recipes from `configs/recipes/`, one file per adapter: for fine-tuning and for base training.
+
+Those of fine-tuning go by start and shots, those of training by objective.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,21 @@ from pydantic import (
     model_validator,
 )
 
-from fewshot_i2v.config.base import ConfigSection, FinetuneConfig, RecipeName
+from fewshot_i2v.config.base import (
+    ConfigSection,
+    FinetuneConfig,
+    OptimizerConfig,
+    PositiveCount,
+    RecipeName,
+)
 from fewshot_i2v.config.error_messages import SHOTS_PATTERN, translate_validation_error
+from fewshot_i2v.config.method import MethodSpec
+from fewshot_i2v.config.training import (
+    ObjectiveName,
+    TrainingConfig,
+    TrainingRecipeName,
+    ValidationConfig,
+)
 from fewshot_i2v.errors import ConfigError
 from fewshot_i2v.utils.resources import data_folder
 from fewshot_i2v.utils.yaml import load_yaml
@@ -60,11 +76,48 @@ class Recipe(ConfigSection):
         return fits and (self.shots == "any" or self.shots.endswith("+") or not all_shots)
 
 
+def _same_field(model: type[ConfigSection], key: str) -> Any:  # noqa: ANN401 - as pydantic's Field
+    """The field of another model: range, default and text of a key are written once."""
+    return model.model_fields[key]
+
+
+class TrainingValidationSettings(ConfigSection):
+    """Keys of `validation` that a recipe of training may set."""
+
+    every: PositiveCount = _same_field(ValidationConfig, "every")
+    head: MethodSpec = _same_field(ValidationConfig, "head")
+
+
+class TrainingSettings(OptimizerConfig):
+    """Keys of a training that its recipe may set: not what is trained on, and not the episodes."""
+
+    head: MethodSpec = _same_field(TrainingConfig, "head")
+    steps: PositiveCount = _same_field(TrainingConfig, "steps")
+    validation: TrainingValidationSettings = TrainingValidationSettings()
+
+    def set_keys(self) -> dict[str, Any]:
+        """Returns the values that are set, by dotted key."""
+        keys = {key: getattr(self, key) for key in self.model_fields_set - {"validation"}}
+        section = self.validation
+        keys |= {f"validation.{key}": getattr(section, key) for key in section.model_fields_set}
+        return dict(sorted(keys.items()))
+
+
+class TrainingRecipe(ConfigSection):
+    """Settings for the base training of an adapter with one objective."""
+
+    name: Literal["auto"]
+    objective: ObjectiveName
+    settings: TrainingSettings
+    evidence: Annotated[str, Field(min_length=1)]
+
+
 class RecipeFile(ConfigSection):
     """The recipes of one adapter, the first that fits is taken."""
 
     adapter: str
     recipes: Annotated[tuple[Recipe, ...], Field(strict=False, min_length=1)]
+    training: Annotated[tuple[TrainingRecipe, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
     def _check_each_can_be_taken(self) -> RecipeFile:
@@ -78,6 +131,17 @@ class RecipeFile(ConfigSection):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _check_one_training_of_each_objective(self) -> RecipeFile:
+        objectives = [recipe.objective for recipe in self.training]
+        for i, objective in enumerate(objectives):
+            if objective in objectives[:i]:
+                raise ValueError(
+                    f"training[{i}] (objective {objective}) is never taken: "
+                    f"training[{objectives.index(objective)}] has the same objective; remove one"
+                )
+        return self
+
 
 def recipe_paths(adapter: str) -> list[Path]:
     """Returns the shipped files to look in: that of the adapter, if any, then the general one."""
@@ -87,7 +151,7 @@ def recipe_paths(adapter: str) -> list[Path]:
 
 
 @lru_cache(maxsize=64)
-def load_recipes(path: Path) -> tuple[Recipe, ...]:
+def load_recipe_file(path: Path) -> RecipeFile:
     """Reads the recipes of a file.
 
     Raises:
@@ -103,7 +167,7 @@ def load_recipes(path: Path) -> tuple[Recipe, ...]:
             f"{path}: adapter: got {file.adapter!r}; expected {path.stem!r}, as the file is named: "
             "recipes are searched by file name"
         )
-    return file.recipes
+    return file
 
 
 def find_recipe(name: RecipeName, adapter: str, *, trained: bool, shots: int) -> dict[str, Any]:
@@ -125,7 +189,7 @@ def find_recipe(name: RecipeName, adapter: str, *, trained: bool, shots: int) ->
         return {}
     start = "trained" if trained else "fresh"
     paths = recipe_paths(adapter)
-    for recipe in (recipe for path in paths for recipe in load_recipes(path)):
+    for recipe in (recipe for path in paths for recipe in load_recipe_file(path).recipes):
         if recipe.fits(name, start, shots):
             return {key: getattr(recipe.tuning, key) for key in recipe.tuning.model_fields_set}
     raise ConfigError(
@@ -133,3 +197,21 @@ def find_recipe(name: RecipeName, adapter: str, *, trained: bool, shots: int) ->
         f"clips per class in {' or '.join(map(str, paths))}; give another recipe, or none and the "
         "keys of `tuning` themselves"
     )
+
+
+def training_recipes(name: TrainingRecipeName, adapter: str) -> dict[ObjectiveName, TrainingRecipe]:
+    """Finds the recipes for the base training of an adapter, by objective.
+
+    Args:
+        name: auto, or none: no recipe.
+        adapter: its name.
+
+    Returns:
+        Empty where nothing was searched for the adapter: its trainings have the defaults.
+    """
+    found: dict[ObjectiveName, TrainingRecipe] = {}
+    for path in recipe_paths(adapter):
+        for recipe in load_recipe_file(path).training:
+            if recipe.name == name:
+                found.setdefault(recipe.objective, recipe)
+    return found

@@ -32,6 +32,7 @@ from fewshot_i2v.config.base import (
 from fewshot_i2v.config.method import MethodSpec
 
 ObjectiveName = Literal["episodic", "classify", "both", "maml", "meta-sgd", "anil", "reptile"]
+TrainingRecipeName = Literal["auto", "none"]
 _EVALUATION_SUBSETS = {"novel": "classes", "test": "clips"}
 """Subsets that are never trained on, and what of them is asked about in evaluations."""
 NO_AUGMENTATION = {"flip": "off", "crop_scale": None, "colour": 0.0, "temporal": False}
@@ -182,8 +183,18 @@ class _TrainingTask(CommonConfig):
 class TrainingConfig(OptimizerConfig, _TrainingTask):
     """Training of one adapter on base classes."""
 
-    NON_IDENTITY_KEYS: ClassVar[frozenset[str]] = CommonConfig.NON_IDENTITY_KEYS | {"save_every"}
+    # of a recipe the values that it sets are compared, as of rates by width
+    NON_IDENTITY_KEYS: ClassVar[frozenset[str]] = CommonConfig.NON_IDENTITY_KEYS | {
+        "save_every",
+        "recipe",
+    }
 
+    recipe: TrainingRecipeName = Field(
+        default="auto",
+        description="Settings for steps, learning rates, heads and validation.every that are not "
+        "set. auto: those that were best for the adapter with the objective, where they were "
+        "searched; none: the defaults of this list. See configs/recipes/.",
+    )
     lr_by_width: dict[Annotated[int, Field(ge=1, strict=False)], PositiveFinite] = Field(
         default_factory=dict,
         description="Learning rate by the width of the encoder's tokens, where `lr` is not set: "

@@ -33,6 +33,19 @@ _METADATA_RESERVE = 64 << 20
 _OPTIMIZER_STATE_KEYS = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "SGD": {"momentum_buffer"}}
 
 
+class AnotherTrainingError(CheckpointError):
+    """A folder that belongs to another training.
+
+    Args:
+        message: for users.
+        keys: of the identity, dotted, whose values differ.
+    """
+
+    def __init__(self, message: str, keys: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
 class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -269,15 +282,16 @@ def check_same_training(
         requested: identity of the requested training.
 
     Raises:
-        CheckpointError: with a line for every key that differs.
+        AnotherTrainingError: with a line for every key that differs.
     """
     differing = list(differences(stored, json.loads(json.dumps(requested))))
     if differing:
-        raise CheckpointError(
+        raise AnotherTrainingError(
             f"{folder}: another training is in this folder:\n  "
             + "\n  ".join(differing)
             + "\ngive another --output, or use the settings of the folder"
-            + precision_advice(stored, differing)
+            + precision_advice(stored, differing),
+            tuple(line.partition(":")[0] for line in differing),
         )
 
 

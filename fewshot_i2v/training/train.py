@@ -8,7 +8,8 @@ that was killed and resumed therefore ends with the same bytes as one that ran w
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ import torch
 
 from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.config.training import TrainingConfig
+from fewshot_i2v.config.training_recipes import RecipeUse, take_recipe
+from fewshot_i2v.errors import CheckpointError
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
 from fewshot_i2v.models.checkpoints.files import episode_tensors
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
@@ -42,7 +45,7 @@ from fewshot_i2v.training.output_folder import (
     lock_output,
     start_draft,
 )
-from fewshot_i2v.training.state import TrainingProgress
+from fewshot_i2v.training.state import AnotherTrainingError, TrainingProgress
 from fewshot_i2v.training.validation import EpisodicValidation
 from fewshot_i2v.tuning.run_context import RunContext, resolve_device, resolve_precision
 from fewshot_i2v.utils.environment import device_name, peak_memory_mb, reader_versions
@@ -109,6 +112,7 @@ class _TrainingSetup:
     """Everything a training needs: options are validated, and no clip is decoded yet."""
 
     config: TrainingConfig
+    recipe: RecipeUse
     context: RunContext
     class_split: TrainValSplit
     objective: Objective
@@ -117,7 +121,8 @@ class _TrainingSetup:
 
     @classmethod
     def of(cls, config: TrainingConfig) -> _TrainingSetup:
-        config = resolve_precision(config, resolve_device(config.device))
+        recipe = take_recipe(config)
+        config = resolve_precision(recipe.config, resolve_device(config.device))
         context = RunContext.open(config)
         config = config.at_width(context.encoder.tower.width)
         class_split = TrainValSplit.of(context.split, config)
@@ -125,7 +130,7 @@ class _TrainingSetup:
         objective = OBJECTIVES[config.objective](config, encoder, class_split.classes)
         batches = TrainBatches(context, config, class_split, objective)
         validation = EpisodicValidation.of(context, class_split, objective)
-        return cls(config, context, class_split, objective, batches, validation)
+        return cls(config, recipe, context, class_split, objective, batches, validation)
 
     @property
     def device(self) -> torch.device:
@@ -148,6 +153,7 @@ class _TrainingSetup:
     def training_facts(self, status: TrainingProgress, digest: str) -> dict[str, Any]:
         """Returns what a starting point records about its training."""
         config, split, class_split = self.config, self.context.split, self.class_split
+        recipe = {"recipe": self.recipe.to_dict()} if self.recipe.taken else {}
         return {
             "kind": self.objective.kind,
             "objective": config.objective,
@@ -169,6 +175,7 @@ class _TrainingSetup:
             "digest": digest,
             "device": device_name(self.device),
             "config": config.identity(),
+            **recipe,
         }
 
     def write_start(
@@ -219,7 +226,8 @@ def train(
 
     Args:
         config: a `TrainingConfig`, the name of a shipped configuration, a path to a YAML file, or a
-            mapping of its keys; None is the shipped "train/motions".
+            mapping of its keys; None is the shipped "train/motions". Keys that it does not set
+            come from the recipe of the adapter, unless `recipe` is none.
         progress: whether to show progress bars on standard error.
         log: called with notes to show, such as a time estimate before the first step.
         finish: run no further step: make the starting point of the best state so far on the
@@ -236,17 +244,21 @@ def train(
     if not isinstance(config, TrainingConfig):
         config = load_train_config(config, overrides)
     elif overrides:
-        config = load_train_config(config.model_dump(), overrides)
+        # with the keys that are not set left to the recipe
+        config = load_train_config(config.model_dump(exclude_unset=True), overrides)
     output = config.output_folder
     setup = _TrainingSetup.of(config)
     identity = setup.identity()
-    info = load_finished(output, identity)
+    with _explaining_recipe(setup.recipe):
+        info = load_finished(output, identity)
     if info is not None:
         return TrainedStart(output, info)
     check_metadata_size(setup.training_facts(TrainingProgress.before_first_step(), ""), output)
+    if log is not None and config.recipe != "none":
+        log(setup.recipe.remark)
     if log is not None and config.takes_lr_by_width:
         log(f"lr {setup.config.lr:g}, for an encoder of width {setup.context.encoder.tower.width}")
-    with lock_output(output):
+    with _explaining_recipe(setup.recipe), lock_output(output):
         steps = (setup.objective, setup.batches, setup.validation)
         loop = TrainingLoop(*steps, output, identity, log)
         if setup.device.type == "cuda":
@@ -254,26 +266,46 @@ def train(
         with deterministic(config.deterministic):
             status = loop.finish() if finish else loop.run(show_bar=progress)
         info = setup.write_start(output, status, with_extra=loop.has_start_extra)
-    speed = config.clips_per_step * loop.steps / loop.seconds if loop.steps else None
+    speed = setup.config.clips_per_step * loop.steps / loop.seconds if loop.steps else None
     memory = peak_memory_mb(setup.device, 1)
     return TrainedStart(output, info, loop.seconds, speed and round(speed, 1), memory)
+
+
+@contextmanager
+def _explaining_recipe(recipe: RecipeUse) -> Iterator[None]:
+    """Says of a folder with another training where the recipe makes the difference."""
+    try:
+        yield
+    except AnotherTrainingError as error:
+        differing = [f"{key}." for key in error.keys]
+        keys = [
+            key for key in recipe.taken if any(k.startswith(f"config.{key}.") for k in differing)
+        ]
+        if not keys:
+            raise
+        raise CheckpointError(
+            f"{error}; the recipe of {recipe.config.adapter.name} sets {', '.join(keys)}: to go on "
+            "without it, --recipe none"
+        ) from error
 
 
 def dry_run(config: TrainingConfig) -> dict[str, Any]:
     """Reports what `train` would do, without decoding a clip or writing a file.
 
     Returns:
-        `config` (resolved), `classes` (training and validation), `first_batch` (the clips of the
-        first step by name) and `cost`: clips to read, and seconds of the steps and memory, reckoned
-        from short trials with a few clips of noise; reading and augmenting clips, and validations,
-        come on top.
+        `config` (resolved), `recipe` (what is taken from it, and what is not), `classes` (training
+        and validation), `first_batch` (the clips of the first step by name) and `cost`: clips to
+        read, and seconds of the steps and memory, reckoned from short trials with a few clips of
+        noise; reading and augmenting clips, and validations, come on top.
     """
     check_output(config.output_folder)
     setup = _TrainingSetup.of(config)
     validation_clips = [] if setup.validation is None else setup.validation.clips
     seconds, memory = _measure_micro_batch(setup)
+    config = setup.config
     return {
-        "config": setup.config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
+        "recipe": setup.recipe.to_dict(),
         "classes": {
             "trained": list(setup.class_split.classes),
             "watched": list(setup.class_split.validation_classes),

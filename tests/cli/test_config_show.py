@@ -10,6 +10,7 @@ import pytest
 from click.testing import Result
 
 from fewshot_i2v.config.loading import load_train_config
+from fewshot_i2v.config.training_recipes import take_recipe
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.utils.resources import data_names
 from tests.cli.pilots import some, write
@@ -44,6 +45,20 @@ def test_a_training_is_shown_by_its_short_name_and_from_a_file(
     assert mine.stderr.splitlines()[-1] == f"next: fewshot-i2v train {path} --dry-run"
     path.write_text(mine.stdout)
     assert load_train_config(str(path)).objective == "maml"
+
+
+def test_a_training_is_shown_with_the_recipe_that_it_takes(invoke: Invoke, tmp_path: Path) -> None:
+    shown = invoke("config", "show", "motions", "--set", "adapter=zeroi2v").stdout
+    comments = [line for line in shown.splitlines() if line.startswith("#")]
+    assert "# lr 0.0005: from the recipe" in comments
+    assert "# way 10: from motions" in comments
+    assert "# adapter zeroi2v: from --set" in comments
+    path = tmp_path / "motions.yaml"
+    path.write_text(shown)
+    again = take_recipe(load_train_config(str(path)))
+    assert not again.taken, "all keys are written"
+    taken = take_recipe(load_train_config("motions", {"adapter": "zeroi2v"}))
+    assert again.config.identity() == taken.config.identity()
 
 
 @pytest.mark.parametrize("name", data_names("configs"))

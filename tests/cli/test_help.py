@@ -82,8 +82,10 @@ def test_every_flag_of_a_key_says_its_default(name: str) -> None:
     helps = {flag.opts[-1]: flag.help or "" for flag in flags}
     assert helps["--way"].endswith("[default: 5]")
     assert helps["--verify"].endswith("[default: no-verify]")
-    expected = "that of the recipe, or 0.001" if name == "evaluate" else "0.001"
-    assert helps["--lr"].endswith(f"[default: {expected}]")
+    assert helps["--lr"].endswith("[default: that of the recipe, or 0.001]")
+    assert helps["--recipe"].endswith("[default: auto]")
+    if name == "train":
+        assert helps["--clips"].endswith("[default: 32]"), "no recipe sets it"
 
 
 @every_command

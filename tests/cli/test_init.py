@@ -13,6 +13,7 @@ from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.keys import config_keys
 from fewshot_i2v.config.loading import load_run_config, load_train_config
 from fewshot_i2v.config.training import TrainingConfig
+from fewshot_i2v.config.training_recipes import take_recipe
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.utils.yaml import load_yaml
 from tests.cli.conftest import FakeEvaluation, Invoke
@@ -42,6 +43,7 @@ def test_the_file_loads_and_the_next_command_runs(
         "fewshot_i2v.training.train.dry_run",
         lambda config: {
             "config": config.model_dump(mode="json"),
+            "recipe": take_recipe(config).to_dict(),
             "classes": {"trained": [], "watched": []},
             "cost": cost,
         },

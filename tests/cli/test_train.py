@@ -19,6 +19,7 @@ from fewshot_i2v.cli._flags import KeyFlag
 from fewshot_i2v.cli.train import command
 from fewshot_i2v.config.keys import config_keys
 from fewshot_i2v.config.training import TrainingConfig
+from fewshot_i2v.config.training_recipes import take_recipe
 from fewshot_i2v.errors import TuningError
 from tests.cli.conftest import Invoke
 from tests.training.training_samples import settings, training_folder
@@ -56,7 +57,13 @@ class FakeTraining(ModuleType):
         cost = {"clips": 3, "validation_clips": 2, "device": "cpu", "parameters": 1000}
         cost |= {"clips_per_step": 5, "seconds_per_step": 0.25, "seconds": 225.0, "memory_mb": 900}
         classes = {"trained": ["a", "b"], "watched": ["c"]}
-        return {"config": config.model_dump(mode="json"), "classes": classes, "cost": cost}
+        used = take_recipe(config)
+        return {
+            "config": used.config.model_dump(mode="json"),
+            "recipe": used.to_dict(),
+            "classes": classes,
+            "cost": cost,
+        }
 
 
 @pytest.fixture
@@ -154,11 +161,25 @@ def test_a_dry_run_trains_nothing(fake: FakeTraining, invoke: Invoke) -> None:
     assert result.exit_code == 0
     assert json.loads(result.stdout)["config"]["seed"] == 3
     text = invoke("train", "--dry-run", "--seed", "3")
-    facts = dict(re.split(r"  +", line) for line in text.stdout.splitlines()[:8])
+    facts = dict(re.split(r"  +", line) for line in text.stdout.splitlines()[:9])
     assert facts["classes"] == "2 to train on, 1 to validate"
     assert (facts["all steps"], facts["memory"]) == ("4 min", "900 MiB")
     assert "An estimate for cpu" in text.stdout
     assert text.stderr.splitlines()[-1] == "next: fewshot-i2v train --seed 3"
+
+
+def test_a_dry_run_shows_what_the_recipe_gave(fake: FakeTraining, invoke: Invoke) -> None:
+    result = invoke("train", "--adapter", "zeroi2v", "--set", "validation.every=30", "--dry-run")
+    text = " ".join(result.stdout.split())
+    assert "steps 300 of 5 clips" in text
+    assert "rate 0.0005" in text
+    assert "Recipe auto of zeroi2v (configs/recipes/zeroi2v.yaml):" in text
+    assert "lr 0.0005, steps 300" in text
+    assert "Set otherwise, and so not taken: validation.every 100." in text
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    without = invoke("train", "--adapter", "zeroi2v", "--recipe", "none", "--dry-run").stdout
+    assert "rate        0.004" in without
+    assert "Recipe none: keys that are not set have their defaults." in without
 
 
 def test_a_real_training_prints_its_curve_and_then_that_it_is_done(

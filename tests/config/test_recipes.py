@@ -10,7 +10,7 @@ import pytest
 from fewshot_i2v import registry
 from fewshot_i2v.config import recipes
 from fewshot_i2v.config.base import FinetuneConfig
-from fewshot_i2v.config.recipes import find_recipe, load_recipes, recipe_paths
+from fewshot_i2v.config.recipes import find_recipe, load_recipe_file, recipe_paths
 from fewshot_i2v.errors import ConfigError, UsageError
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.utils.resources import data_folder, data_names
@@ -45,7 +45,7 @@ def test_every_shipped_file_is_valid_and_named_after_its_adapter(path: Path) -> 
     assert path.read_text().startswith("# ")
     assert f"\nadapter: {path.stem}\n" in path.read_text()
     assert path.stem in [*registry.method_names("adapters"), "any-adapter"]
-    assert all(recipe.evidence.strip() for recipe in load_recipes(path))
+    assert all(recipe.evidence.strip() for recipe in load_recipe_file(path).recipes)
 
 
 @pytest.mark.parametrize("adapter", registry.method_names("adapters"))
@@ -127,7 +127,7 @@ def test_the_recipe_is_part_of_a_row_s_identity(sample: Path) -> None:
 
 def test_a_damaged_file_names_itself_and_the_key(sample: Path) -> None:
     sample.write_text(SAMPLE.replace("steps: 11", "stpes: 11"))
-    load_recipes.cache_clear()
+    load_recipe_file.cache_clear()
     with pytest.raises(UsageError, match=rf"tuning.stpes.*{sample.name}"):
         _tuning(shot=1)
 
@@ -154,7 +154,7 @@ def test_mistakes_in_a_file_are_named_once(changed: str, said: str, tmp_path: Pa
     path = tmp_path / "mine.yaml"
     path.write_text(f"adapter: mine\nrecipes: [{changed}]\n")
     with pytest.raises(ConfigError, match=said) as caught:
-        load_recipes(path)
+        load_recipe_file(path)
     assert "bad values" not in str(caught.value)
 
 
@@ -163,7 +163,7 @@ def test_narrower_recipes_may_stand_before_wider_ones(tmp_path: Path) -> None:
     shots = ("1", "5", "2+", "any")
     listed = ", ".join(_RECIPE.replace("auto,", f"auto, shots: {n},") for n in shots)
     path.write_text(f"adapter: mine\nrecipes: [{listed}]\n")
-    assert [recipe.shots for recipe in load_recipes(path)] == list(shots)
+    assert [recipe.shots for recipe in load_recipe_file(path).recipes] == list(shots)
 
 
 def test_a_file_of_another_adapter_is_refused(tmp_path: Path) -> None:
@@ -171,4 +171,4 @@ def test_a_file_of_another_adapter_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"adapter: aim\nrecipes: [{_RECIPE}]\n")
     with pytest.raises(ConfigError, match="adapter: got 'aim'; expected 'mine', as the file is"):
-        load_recipes(path)
+        load_recipe_file(path)

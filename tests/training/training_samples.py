@@ -53,6 +53,7 @@ def settings(folder: Path, output: Path, **changes: Any) -> dict[str, Any]:
         "clips": 6,
         "steps": 6,
         "lr": 0.01,
+        "recipe": "none",
         "validation": {"every": 3, "episodes": 6, "shot": 1, "query": 2},
         "save_every": 2,
         "workers": 1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +51,12 @@ def command(config: str | None, settings: tuple[str, ...], as_json: bool) -> Non
         _show_run(Path(source), as_json=as_json)
         return
     used_by = command_of(source)
-    run = _load(used_by, source, explicit)
+    run, recipe_keys = _load(used_by, source, explicit)
     values = run.model_dump(mode="json")
     if as_json:
         echo_json(values)
         return
-    for line in _origin_lines(run, source, explicit):
+    for line in _origin_lines(run, source, explicit, recipe_keys):
         click.echo(f"# {line}")
     click.echo(dump_yaml(values), nl=False)
     changes = [word for setting in settings for word in ("--set", setting)]
@@ -88,21 +88,29 @@ def _show_run(folder: Path, *, as_json: bool) -> None:
     click.echo(recipe.config, nl=False)
 
 
-def _load(used_by: str, source: str, explicit: Mapping[str, Any]) -> CommonConfig:
+def _load(
+    used_by: str, source: str, explicit: Mapping[str, Any]
+) -> tuple[CommonConfig, Collection[str]]:
+    """Return the configuration and those of its keys whose values are of a recipe."""
     if used_by == "train":
         from fewshot_i2v.config.loading import load_train_config
+        from fewshot_i2v.config.training_recipes import take_recipe
 
-        return load_train_config(source, explicit)
+        # all keys are written, and those of a file win over a recipe
+        use = take_recipe(load_train_config(source, explicit))
+        return use.config, use.taken
     from fewshot_i2v.evaluation.row_expansion import load_config
 
-    return load_config(source, explicit)
+    return load_config(source, explicit), ()
 
 
-def _origin_lines(run: CommonConfig, source: str, explicit: Mapping[str, Any]) -> Iterator[str]:
+def _origin_lines(
+    run: CommonConfig, source: str, explicit: Mapping[str, Any], recipe_keys: Collection[str]
+) -> Iterator[str]:
     """Yield a line for each value that is no default, by where it comes from."""
     from fewshot_i2v.config.origins import find_setting_origins
 
-    for origin, settings in find_setting_origins(run, source, explicit).items():
-        origin_name = "--set" if origin == "flags" else origin
+    for origin, settings in find_setting_origins(run, source, explicit, recipe_keys).items():
+        origin_name = {"flags": "--set", "recipe": "the recipe"}.get(origin, origin)
         for key, value in settings.items():
             yield f"{key} {value}: from {origin_name}"
