@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _MAX_LISTED = 20
+_MAX_SHOWN_ERRORS = 5
 _MAX_NEAREST, _MIN_BEGINNING = 3, 3
 _DISK_ERROR_NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS")
 _AWAY_ERROR_NAMES = (
@@ -128,6 +129,18 @@ class VideoUnreadable(FewshotError):  # noqa: N818 - a state of a file, and the 
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
         self.reason = reason
+
+    @classmethod
+    def joined(cls, failures: Sequence[VideoUnreadable]) -> VideoUnreadable:
+        """Joins the errors of several clips to one, of the first of them."""
+        first_error, *remaining = failures
+        if not remaining:
+            return first_error
+        shown = "; ".join(map(str, remaining[:_MAX_SHOWN_ERRORS])) + "; ..." * (
+            len(remaining) > _MAX_SHOWN_ERRORS
+        )
+        reason = f"{first_error.reason}; {len(remaining)} more cannot be read: {shown}"
+        return VideoUnreadable(first_error.path, reason)
 
     def __reduce__(self) -> tuple[type[VideoUnreadable], tuple[str, str]]:
         return (type(self), (self.path, self.reason))

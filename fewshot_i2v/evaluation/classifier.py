@@ -18,7 +18,7 @@ from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips, label_clips
 from fewshot_i2v.data.video.live import LiveSource
 from fewshot_i2v.errors import CheckpointError, UsageError, VideoUnreadable
-from fewshot_i2v.evaluation.clip_scorer import ClipScorer, unreadable_error
+from fewshot_i2v.evaluation.clip_scorer import ClipScorer
 from fewshot_i2v.evaluation.fitting.candidates import check_fit_keys
 from fewshot_i2v.evaluation.fitting.model_fit import FittedModel, fit_model
 from fewshot_i2v.evaluation.live_segments import LiveSegments
@@ -286,7 +286,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         predictions = Predictions(self.scorer.iterate(_paths(X)))
         failures = [VideoUnreadable(p.path, p.error) for p in predictions if p.error is not None]
         if failures:
-            raise unreadable_error(failures)
+            raise VideoUnreadable.joined(failures)
         return predictions
 
     def predict_proba(

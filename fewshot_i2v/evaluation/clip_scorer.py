@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -21,10 +21,10 @@ from fewshot_i2v.data.video.windows import VideoWindow, WindowPlan, read_windows
 from fewshot_i2v.errors import (
     CheckpointError,
     DeviceMemoryError,
-    HeadError,
     UsageError,
     VideoUnreadable,
 )
+from fewshot_i2v.evaluation.missing_support import MissingSupport
 from fewshot_i2v.evaluation.nearest_clip import NEAREST, nearest_clip_head
 from fewshot_i2v.evaluation.prediction import Prediction, rejection_scores
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
@@ -45,7 +45,6 @@ from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
     build_modules,
     check_encoder,
 )
-from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.model_file import (
     SUPPORT_FEATURES,
     SUPPORT_LABELS,
@@ -63,7 +62,6 @@ from fewshot_i2v.utils.limits import ClipLimits
 from fewshot_i2v.utils.resources import default_cache_folder
 from fewshot_i2v.utils.text_table import count_text
 
-_MAX_SHOWN_ERRORS = 5
 _MAX_CHUNK = 16
 _Part = TypeVar("_Part")
 
@@ -294,7 +292,7 @@ class ClipScorer:
         """Returns what gives the logits of clips, with what depends on the labelled ones done."""
         if self._support is not None:
             return self._head.scorer(*self._support)
-        no_support = cast("Features", _MissingSupport(self._info))
+        no_support = cast("Features", MissingSupport(self._info))
         labels = torch.arange(self._head.way, device=self._tower.device)[None]
         return lambda query: self._head.query_logits(query, no_support, labels)
 
@@ -387,7 +385,9 @@ class ClipScorer:
         """Features of clips, (1, clips, ...), computed in chunks."""
         failures = self._prepare(paths)
         if failures:
-            raise unreadable_error([failures[p] for p in dict.fromkeys(paths) if p in failures])
+            raise VideoUnreadable.joined(
+                [failures[p] for p in dict.fromkeys(paths) if p in failures]
+            )
         chunk_size = clips_per_pass(self._tower, self._frames)
         return concat_features(
             [
@@ -499,28 +499,3 @@ class ClipScorer:
                 f"expected clips of these classes and no others (differs in {', '.join(differing)})"
             )
         return tuple(support)
-
-
-class _MissingSupport:
-    """Placeholder for missing support clips; any access raises an error that says what to do."""
-
-    def __init__(self, info: CheckpointMetadata) -> None:
-        self._name = info.head and info.head.name
-
-    def __getattr__(self, _: str) -> NoReturn:
-        raise HeadError(
-            f"the head {self._name!r} compares with support clips and has none: call "
-            "set_support first, with clips of every class"
-        )
-
-
-def unreadable_error(failures: Sequence[VideoUnreadable]) -> VideoUnreadable:
-    """Joins the errors of clips that cannot be read to one."""
-    first_error, *remaining = failures
-    if not remaining:
-        return first_error
-    shown = "; ".join(map(str, remaining[:_MAX_SHOWN_ERRORS])) + "; ..." * (
-        len(remaining) > _MAX_SHOWN_ERRORS
-    )
-    reason = f"{first_error.reason}; {len(remaining)} more cannot be read: {shown}"
-    return VideoUnreadable(first_error.path, reason)

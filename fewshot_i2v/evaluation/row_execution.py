@@ -12,9 +12,10 @@ from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.errors import TooManyFailuresError, VideoChangedError, VideoUnreadable
 from fewshot_i2v.evaluation.adapters_ahead import AdapterBuilder, AdaptersAhead
 from fewshot_i2v.evaluation.batching import group_by_shape
+from fewshot_i2v.evaluation.episode_result import episode_fields
 from fewshot_i2v.evaluation.inputs_ahead import InputsAhead
 from fewshot_i2v.evaluation.record_writer import RecordWriter
-from fewshot_i2v.evaluation.row_runner import RowRunner, episode_fields
+from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.runs.run_folder import RunFolder

@@ -28,6 +28,7 @@ from fewshot_i2v.evaluation.batching import (
     max_parallel_episodes,
 )
 from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.episode_result import record_of
 from fewshot_i2v.evaluation.head_start import HeadStart, find_head_start
 from fewshot_i2v.evaluation.identity import (
     display_flags,
@@ -50,7 +51,7 @@ from fewshot_i2v.models.factory import (
     resolve_options,
 )
 from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.runs.episode_record import EpisodeRecord, accuracy_of
+from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.tuning.finetune import (
     FinetuneResult,
     finetune_and_predict,
@@ -468,7 +469,7 @@ class RowRunner:
         seconds = (perf_counter() - start_time) / len(group)
         memory = peak_memory_mb(device, len(group))
         records = [
-            _to_record(episode, probabilities[e], result.losses[e].tolist(), seconds, memory)
+            record_of(episode, probabilities[e], result.losses[e].tolist(), seconds, memory)
             for e, episode in enumerate(group)
         ]
         logits = result.logits.cpu()
@@ -499,27 +500,3 @@ class RowRunner:
         query = (unpack_features(chunk, frames) for chunk in chunks)
         labels = support_labels(group, encoder.tower.device)
         return predict_from_features(head, support, query, labels, part_size=self.prediction_size)
-
-
-def _to_record(
-    episode: Episode, probabilities: Tensor, losses: list[float], seconds: float, memory: float
-) -> EpisodeRecord:
-    """Makes the record of an episode from its probabilities, (queries, way), on the CPU."""
-    fields = episode_fields(episode)
-    predictions = probabilities.argmax(-1).tolist()
-    return EpisodeRecord(
-        **fields,
-        status="ok",
-        predictions=predictions,
-        probabilities=probabilities.tolist(),
-        accuracy=accuracy_of(predictions, fields["labels"]),
-        losses=losses,
-        seconds=seconds,
-        peak_memory_mb=memory,
-    )
-
-
-def episode_fields(episode: Episode) -> dict[str, Any]:
-    """Returns the fields of a record that the episode alone decides."""
-    labels = [c for c, clips in enumerate(episode.query) for _ in clips]
-    return {**episode.to_dict(), "labels": labels}
