@@ -385,9 +385,8 @@ class ClipScorer:
         """Features of clips, (1, clips, ...), computed in chunks."""
         failures = self._prepare(paths)
         if failures:
-            raise VideoUnreadable.joined(
-                [failures[p] for p in dict.fromkeys(paths) if p in failures]
-            )
+            unique = dict.fromkeys(paths)
+            raise VideoUnreadable.joined([failures[p] for p in unique if p in failures])
         chunk_size = clips_per_pass(self._tower, self._frames)
         return concat_features(
             [

@@ -59,7 +59,6 @@ from fewshot_i2v.tuning.finetune import (
 )
 from fewshot_i2v.utils.environment import peak_memory_mb, reset_peak_memory
 from fewshot_i2v.utils.seeding import derive_seed, deterministic
-from fewshot_i2v.utils.sizes import format_size
 from fewshot_i2v.utils.text_table import count_text
 
 _Part = TypeVar("_Part")
@@ -230,10 +229,7 @@ class RowRunner:
         if limit is not None:
             first, reason = self.first_limit, "the memory of the device was too small"
             if first is not None and limit == first.episodes:
-                reason = (
-                    f"the device has {format_size(first.free_bytes)} of free memory, and an "
-                    f"episode takes about {format_size(first.episode_bytes)}: too little"
-                )
+                reason = str(first)
             notes.append(
                 f"{slug}: {reason} for {self.parallel_episodes} episodes side by side; "
                 f"{count_text(limit, 'episode')} at a time ran, which changes no more than rounding"

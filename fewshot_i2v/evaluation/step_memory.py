@@ -18,6 +18,7 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import (
 )
 from fewshot_i2v.models.device_memory import free_device_memory
 from fewshot_i2v.models.encoders.tower import Tower
+from fewshot_i2v.utils.sizes import format_size
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.row_runner import RowRunner
@@ -41,6 +42,13 @@ class FirstLimit(NamedTuple):
     episodes: int
     episode_bytes: int
     free_bytes: int
+
+    def __str__(self) -> str:
+        """Says why no more fit."""
+        return (
+            f"the device has {format_size(self.free_bytes)} of free memory, and an episode takes "
+            f"about {format_size(self.episode_bytes)}: too little"
+        )
 
 
 def find_first_limit(runner: RowRunner) -> FirstLimit | None:
