@@ -13,9 +13,11 @@ from torch import Tensor
 from fewshot_i2v.training.objective import MicroBatchLoss, NotFiniteError
 
 READ_SECONDS = 10.0
-"""How often losses are read from a device between validations and saved states: each time it runs
-out of work. So a loss in the progress bar is as old, and so are broken numbers when they are
-noticed."""
+"""How often losses are read from a device between validations and saved states.
+
+Each reading lets it run out of work. The loss in the progress bar is up to this old, and broken
+numbers are noticed up to this late.
+"""
 
 
 @dataclass(frozen=True)

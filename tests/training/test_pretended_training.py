@@ -34,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
     "validated": {"objective": "episodic", "validation": {"every": 2, "episodes": 2, "query": 2}},
     "trx": {"objective": "episodic", "head": "trx", "shot": 2},
     "reptile": {"objective": "reptile", "inner": {"steps": 2, "views": 2}},
-    "reptile trx": {"objective": "reptile", "head": "trx", "shot": 2},
+    "reptile trx": {"objective": "reptile", "head": "trx", "shot": 2, "inner": {"steps": 1}},
     "maml": {"objective": "maml", "inner": {"steps": 2, "views": 2}},
     "maml second order": {"objective": "maml", "inner": {"steps": 1, "second_order": True}},
     "meta-sgd": {"objective": "meta-sgd", "inner": {"steps": 1}},
@@ -91,7 +91,7 @@ def test_it_runs_on_the_device_and_no_step_waits_for_it(
     assert not second - first
 
 
-@pytest.mark.parametrize("name", ["aim", "trx", "reptile"])
+@pytest.mark.parametrize("name", ["aim", "reptile"])
 def test_the_losses_are_those_of_the_cpu(folder: Path, tmp_path: Path, name: str) -> None:
     case = {**_FEW_CLIPS, **CASES[name], "validation": {"subset": "off", "every": 1}}
     with pretended_cuda():

@@ -39,9 +39,10 @@ def derive_labels(function: Callable[..., Tensor], *labels: Tensor) -> Tensor:
         labels: its arguments.
     """
     derived = function(*labels)
-    copies = [copy for copy in map(_known_copy, labels) if copy is not None]
-    if len(copies) == len(labels):
-        _remember(derived, function(*copies))
+    if derived.device.type != "cpu":
+        copies = [copy for copy in map(_known_copy, labels) if copy is not None]
+        if len(copies) == len(labels):
+            _remember(derived, function(*copies))
     return derived
 
 
