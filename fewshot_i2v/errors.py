@@ -155,7 +155,7 @@ class TuningError(FewshotError):
 
 
 class DeviceMemoryError(TuningError):
-    """An episode that is too large for the free memory of the device."""
+    """An episode or clip that is too large for the free memory of the device."""
 
 
 class EngineError(FewshotError):

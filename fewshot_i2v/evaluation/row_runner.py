@@ -37,6 +37,7 @@ from fewshot_i2v.evaluation.identity import (
     run_identity,
 )
 from fewshot_i2v.evaluation.inputs import load_inputs, support_labels
+from fewshot_i2v.evaluation.memory_notes import part_notes
 from fewshot_i2v.evaluation.step_memory import FirstLimit, find_first_limit
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
@@ -59,7 +60,6 @@ from fewshot_i2v.tuning.finetune import (
 )
 from fewshot_i2v.utils.environment import peak_memory_mb, reset_peak_memory
 from fewshot_i2v.utils.seeding import derive_seed, deterministic
-from fewshot_i2v.utils.text_table import count_text
 
 _Part = TypeVar("_Part")
 
@@ -219,28 +219,7 @@ class RowRunner:
         """Notes for the user about what the memory of the device was too small for."""
         cache_notes = map(self.context.caches.note, self.cache_keys)
         lines = [f"{self.row.slug}: {note}" for note in cache_notes if note is not None]
-        return self.part_notes + lines
-
-    @property
-    def part_notes(self) -> list[str]:
-        """The same without what is cached of clips."""
-        slug, notes = self.row.slug, list(self.worker_notes)
-        limit = self.part_size.limit
-        if limit is not None:
-            first, reason = self.first_limit, "the memory of the device was too small"
-            if first is not None and limit == first.episodes:
-                reason = str(first)
-            notes.append(
-                f"{slug}: {reason} for {self.parallel_episodes} episodes side by side; "
-                f"{count_text(limit, 'episode')} at a time ran, which changes no more than rounding"
-            )
-        if self.prediction_size.limit is not None:
-            notes.append(
-                f"{slug}: the memory of the device was too small to predict all clips of a batch "
-                f"at once; {count_text(self.prediction_size.limit, 'clip')} at a time ran, which "
-                "changes no more than rounding"
-            )
-        return notes
+        return part_notes(self) + lines
 
     def heard_from_worker(self, notes: Sequence[str]) -> None:
         """Remembers what a worker process said about its memory; no notes say nothing new."""

@@ -26,6 +26,7 @@ from fewshot_i2v.models.cache_memory import CacheBytes
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.runs.run_folder import read_run
 from fewshot_i2v.tuning import feature_caches
+from tests.evaluation.engines.test_processes import PoolOfThisProcess
 from tests.pretended_cuda import pretended_cuda
 from tests.tiny import tiny_folder, tiny_run
 
@@ -266,10 +267,13 @@ def test_the_last_episode_gets_the_memory_of_the_caches(
     assert any("in host memory" in note for note in runner.memory_notes)
 
 
-def test_notes_of_workers_reach_the_user(folder: Path) -> None:
-    (runner,) = evaluate.build_row_runners(
-        evaluate.EvaluationContext.of(_config(folder, "workers"))
-    )
-    runner.heard_from_worker(["st-adapter: the memory of the device was too small"])
-    runner.heard_from_worker([])
-    assert "st-adapter: the memory of the device was too small" in runner.notes
+def test_what_workers_say_about_memory_reaches_the_user(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _limit_memory(monkeypatch, "tuning", 2)
+    _limit_caches(monkeypatch, 20_000, 1 << 20)
+    config = _config(folder, "workers")
+    result = evaluate.run(config, pool=PoolOfThisProcess(config))
+    parts, cached = (text for text in result.remarks if "memory" in text)
+    assert "too small for 4 episodes side by side; 2 episodes at a time ran" in parts
+    assert "in host memory; reading those takes longer" in cached

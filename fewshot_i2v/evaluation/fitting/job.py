@@ -18,6 +18,7 @@ from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.engines.jobs import WorkerPool
+from fewshot_i2v.evaluation.memory_notes import part_notes
 from fewshot_i2v.evaluation.row_expansion import resolve_tuning
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.utils.progress import bar
@@ -50,7 +51,7 @@ class FitJob:
     @property
     def all_notes(self) -> list[str]:
         """The notes, and those about memory."""
-        about_parts = [note for runner in self.runners for note in runner.part_notes]
+        about_parts = [note for runner in self.runners for note in part_notes(runner)]
         return list(dict.fromkeys([*self.notes, *about_parts, *self.context.caches.notes()]))
 
     @property
