@@ -57,6 +57,7 @@ CASES: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16", "adapter": "aim", "head": "linear"},
     "uneven shots": {"head": "trx", "shot": "1-3", "uneven_shots": True},
     "shuffled": {"head": "otam", "frame_order": "shuffled"},
+    "untuned logits": {"head": _ORDERED, "shot": 2, "tuning": {"untuned_weight": 0.5}},
     "clipped gradients": {"head": "linear", "tuning": {"clip_norm": 0.1}},
     **{
         f"demo {head}": {"encoder": {"name": "demo"}, "adapter": "bitfit", "head": head}
