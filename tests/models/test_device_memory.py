@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewshot_i2v.models.device_memory import PartSize
+from fewshot_i2v.models.device_memory import PartSize, free_device_memory
 
 
 class _Device:
@@ -71,3 +71,33 @@ def test_the_failed_computation_is_gone_before_the_next_attempt() -> None:
         return part.start
 
     assert PartSize().run(4, compute) == [0, 1, 2, 3]
+
+
+def test_the_limit_counts_units_and_holds_for_items_of_another_size() -> None:
+    said: list[int] = []
+    size, device = PartSize(on_halved=said.append), _Device(3)
+    size.run(8, device, units=4)
+    assert size.limit == 8
+    assert said == [16, 8]
+    device.sizes.clear()
+    size.run(8, device, units=3)
+    assert device.sizes == [2, 2, 2, 2]
+    device.sizes.clear()
+    size.run(2, device, units=100)
+    assert device.sizes == [1, 1], "one item is always tried"
+
+
+def test_a_largest_size_is_no_shortage_of_memory() -> None:
+    size, device = PartSize(), _Device(10)
+    size.run(7, device, at_most=3)
+    assert device.sizes == [3, 3, 1]
+    assert size.limit is None
+
+
+def test_free_memory_is_that_of_the_device_and_what_pytorch_reserves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    amounts = {"memory_reserved": 50, "memory_allocated": 30, "mem_get_info": (100, 1000)}
+    for name, amount in amounts.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, amount=amount: amount)
+    assert free_device_memory(torch.device("cuda", 0)) == 120

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from pathlib import Path
 
@@ -31,6 +32,20 @@ def test_what_was_before_does_not_count_after_a_reset() -> None:
     assert peak_memory_mb(CPU, 1) < before + 0.5 * BALLAST_MIB
     use_much_memory()
     assert peak_memory_mb(CPU, 1) > before + 0.9 * BALLAST_MIB
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="it is for the heap of glibc"
+)
+def test_what_was_freed_before_does_not_count_either() -> None:
+    reset_peak_memory(CPU)
+    before = peak_memory_mb(CPU, 1)
+    blocks = [np.ones(1 << 13) for _ in range(BALLAST_MIB << 4)]  # of 64 KiB: not mapped
+    last = blocks[-1]  # the heap cannot shrink below it
+    del blocks
+    reset_peak_memory(CPU)
+    assert peak_memory_mb(CPU, 1) < before + 0.5 * BALLAST_MIB
+    assert last.all()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="memory is not measured there")
