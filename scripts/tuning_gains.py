@@ -59,6 +59,7 @@ def row_line(row: RowSummary) -> dict[str, Any]:
         "adapter": row.adapter,
         "start": row.start_name or row.start,
         "steps": steps_of(row),
+        "untuned_weight": row.config["tuning"].get("untuned_weight", 0.0),
         "head": row.head,
         "shot": row.shot,
         "episodes": row.episodes,
