@@ -11,9 +11,10 @@ import pytest
 
 from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.evaluation import evaluate
+from fewshot_i2v.evaluation.adapters_ahead import AdapterBuilder
 from fewshot_i2v.evaluation.engines.jobs import BatchJob
 from fewshot_i2v.evaluation.engines.worker import Worker
-from fewshot_i2v.evaluation.row_runner import AdapterBuilder, RowRunner
+from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.run_folder import RunFolder, read_run
 from fewshot_i2v.runs.shards import Shard
