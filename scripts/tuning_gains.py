@@ -1,17 +1,21 @@
-"""What fine-tuning brings in a run with `untuned: true`: over frozen and over the same untuned.
+"""What fine-tuning and starting points bring, over frozen and over the same untuned.
 
-    python scripts/tuning_gains.py RUN [RUN ...] --json FILE
+    python scripts/tuning_gains.py RUN [RUN ...] --json FILE [--over START]
 
 Gains are paired over the episodes that both rows have, in points, with 95 % intervals for these
 clips and for other clips of these classes. A fresh adapter is compared with the frozen encoder,
-whose features it gives before its first step, unless the run has its row of no steps.
+whose features it gives before its first step, unless the run has its row of no steps. A head that
+the frozen encoder has no row of is not compared with it.
+
+With --over the rows of other starts are also compared with the untuned rows of this start: with
+that of the same head, or where it has none with that of each of its heads.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import click
@@ -32,14 +36,35 @@ def steps_of(row: RowSummary) -> int:
     return 0 if row.is_frozen else int(row.config["tuning"]["steps"])
 
 
+def start_of(row: RowSummary) -> str:
+    """Returns the name of a row's start, without the folders above it."""
+    return PurePath(row.start_name or row.start).name
+
+
+def rows_of_start(row: RecordedRow, rows: Sequence[RecordedRow], start: str) -> Iterator[NamedPair]:
+    """Yields the untuned rows of a start that a row of another start is compared with."""
+    summary = row.summary
+    untuned = [
+        r
+        for r in rows
+        if start_of(r.summary) == start
+        and not steps_of(r.summary)
+        and (r.summary.adapter, r.summary.shot) == (summary.adapter, summary.shot)
+    ]
+    same_head = [r for r in untuned if r.summary.head == summary.head]
+    for baseline in (same_head or untuned) if start_of(summary) != start else ():
+        yield (start if same_head else f"{start}, {baseline.summary.head}"), row, baseline
+
+
 def baselines_of(row: RecordedRow, rows: Sequence[RecordedRow]) -> Iterator[NamedPair]:
     """Yields the rows that a row is compared with, each with what it is."""
     summary = row.summary
     if summary.is_frozen:
         return
     same = [r for r in rows if (r.summary.head, r.summary.shot) == (summary.head, summary.shot)]
-    frozen = next(r for r in same if r.summary.is_frozen)
-    yield FROZEN, row, frozen
+    frozen = next((r for r in same if r.summary.is_frozen), None)
+    if frozen is not None:
+        yield FROZEN, row, frozen
     if steps_of(summary):
         setting = (summary.adapter, summary.start, summary.start_name)
         untuned = [
@@ -48,7 +73,9 @@ def baselines_of(row: RecordedRow, rows: Sequence[RecordedRow]) -> Iterator[Name
             if (r.summary.adapter, r.summary.start, r.summary.start_name) == setting
             and not steps_of(r.summary)
         ]
-        yield UNTUNED, row, next(iter(untuned), frozen)
+        baseline = next(iter(untuned), frozen)
+        if baseline is not None:
+            yield UNTUNED, row, baseline
 
 
 def row_line(row: RowSummary) -> dict[str, Any]:
@@ -57,7 +84,7 @@ def row_line(row: RowSummary) -> dict[str, Any]:
     return {
         "commit": row.header.get("commit"),
         "adapter": row.adapter,
-        "start": row.start_name or row.start,
+        "start": start_of(row),
         "steps": steps_of(row),
         "untuned_weight": row.config["tuning"].get("untuned_weight", 0.0),
         "head": row.head,
@@ -95,10 +122,15 @@ def gain_text(baseline: str, gain: dict[str, Any]) -> str:
     "runs", type=click.Path(exists=True, file_okay=False, path_type=Path), nargs=-1, required=True
 )
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), required=True)
-def main(runs: tuple[Path, ...], file: Path) -> None:
+@click.option("--over", metavar="START", help="Also compare with the untuned rows of this start.")
+def main(runs: tuple[Path, ...], file: Path, over: str | None) -> None:
     """Writes the record and prints a line per row."""
     rows = read_compared_rows(runs)
+    if over is not None and over not in {start_of(row.summary) for row in rows}:
+        raise click.BadParameter(f"{over}: no row has this start", param_hint="--over")
     pairs = [pair for row in rows for pair in baselines_of(row, rows)]
+    if over is not None:
+        pairs += [pair for row in rows for pair in rows_of_start(row, rows, over)]
     comparisons = compare_rows(
         [(row, baseline) for _, row, baseline in pairs], names_by_row(rows), common=True
     )
@@ -109,10 +141,10 @@ def main(runs: tuple[Path, ...], file: Path) -> None:
     lines.sort(key=lambda line: (line["shot"], line["adapter"], line["start"], line["steps"]))
     file.write_text(json.dumps({"rows": lines}, indent=1) + "\n", encoding="utf-8")
     for line in lines:
-        setting = f"{line['adapter']:12} {line['start']:13} {line['steps']:2} steps"
-        over = "; ".join(gain_text(name, gain) for name, gain in line["over"].items())
+        setting = f"{line['adapter']:12} {line['start']:13} {line['steps']:2} steps {line['head']}"
+        gain_texts = "; ".join(gain_text(name, gain) for name, gain in line["over"].items())
         accuracy = f"{line['shot']}-shot {line['accuracy']:5.1f} of {line['episodes']}"
-        click.echo(f"{setting} {accuracy}  {over}")
+        click.echo(f"{setting} {accuracy}  {gain_texts}")
 
 
 if __name__ == "__main__":

@@ -315,9 +315,10 @@ class FinetuneConfig(SupportLossConfig, OptimizerConfig, _FinetuneSteps):
 
     optimizer: OptimizerName = Field(
         default="adamw",
-        description="adamw; or start-rates: plain gradient descent with the rates that the start "
-        "learned for every value (objective meta-sgd), without lr, head_lr, weight_decay, warmup, "
-        "schedule and clip_norm, and without a recipe unless one is set.",
+        description="adamw; or start-rates: plain gradient descent with the rates of the inner "
+        "loop of the start's meta-training (meta-sgd learns one for every value), without lr, "
+        "head_lr, weight_decay, warmup, schedule and clip_norm, and without a recipe unless one is "
+        "set.",
     )
     flip: FlipMode = Field(
         default="off",

@@ -192,7 +192,7 @@ def build_row_runners(context: EvaluationContext) -> list[RowRunner]:
 
     Raises:
         ConfigError: for a head with parameters that no step would train, which would score like
-            guessing, or that cannot train on mini-batches of support clips; and for learned rates
+            guessing, or that cannot train on mini-batches of support clips; and for rates
             that the start does not have.
         UsageError: when an adapter or head cannot be built.
     """
@@ -224,14 +224,15 @@ def build_row_runners(context: EvaluationContext) -> list[RowRunner]:
 
 
 def _check_rates(runner: RowRunner) -> None:
-    """Raises ConfigError when a row is to be tuned with learned rates and lacks some."""
+    """Raises ConfigError when a row is to be tuned with the rates of a start that has none."""
     row, start = runner.row, runner.start
     if row.tuning.optimizer == "adamw" or not runner.parameters:
         return
     if start is None or start.rates is None:
         raise ConfigError(
-            f"tuning.optimizer: start-rates needs a start that learned rates (objective meta-sgd); "
-            f"{row.adapter.label} begins {row.start}, which has none. Give adamw, or such a start"
+            f"tuning.optimizer: start-rates needs a start of meta-training, which holds the rates "
+            f"of its inner loop; {row.adapter.label} begins {row.start}, which has none. Give "
+            "adamw, or such a start"
         )
     if runner.sizes.head_parameters and runner.head_start.head is None:
         raise ConfigError(

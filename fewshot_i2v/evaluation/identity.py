@@ -175,7 +175,7 @@ def row_notes(row: RowConfig, context: EvaluationContext, start: StartingPoint |
 
 
 def _notes_on_rates(row: RowConfig, start: StartingPoint | None) -> list[str]:
-    """Says where learned rates are used for another number of steps than they were learned in."""
+    """Says where a start's rates are used for another number of steps than its inner loop had."""
     if row.tuning.optimizer == "adamw" or start is None or start.rates is None:
         return []
     config = (start.facts.model_extra or {}).get("config")
@@ -184,7 +184,7 @@ def _notes_on_rates(row: RowConfig, start: StartingPoint | None) -> list[str]:
     if steps in (None, row.tuning.steps):
         return []
     return [
-        f"{row.adapter.name}: the rates of its start were learned for {steps} steps, and "
+        f"{row.adapter.name}: the rates of its start are those of {steps} inner steps, and "
         f"tuning.steps is {row.tuning.steps}"
     ]
 

@@ -158,7 +158,7 @@ def resolve_tuning(
     keys: dict[str, Any] = {}
     for section in [config.tuning, *filter(None, [config.recipes.get(adapter)])]:
         keys |= {key: getattr(section, key) for key in section.model_fields_set}
-    # learned rates are of the training's inner loop, which no recipe knows
+    # rates of a start are of its inner loop, which no recipe knows
     default_recipe = "none" if keys.get("optimizer") == "start-rates" else config.tuning.recipe
     recipe = find_recipe(
         keys.get("recipe", default_recipe),

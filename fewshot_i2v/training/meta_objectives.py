@@ -7,8 +7,9 @@ with smoothed labels where the keys of `inner` say so. The views are drawn once 
 where an evaluation draws new ones in each. The outer loss is that of the query clips, scored with
 the fine-tuned adapter and head.
 
-A starting point holds the adapter, and the head with its learned initial values where it has
-parameters, and the rates of Meta-SGD, which an evaluation uses where it says so.
+A starting point holds the adapter, the head with its learned initial values where it has
+parameters, and the rates of the inner loop: those that Meta-SGD learned, else `inner.lr`. With
+`tuning.optimizer: start-rates` an evaluation descends with them, as the inner loop did.
 """
 
 from __future__ import annotations
@@ -113,6 +114,19 @@ class MetaObjective(Objective):
     def trained_head(self) -> Head | None:
         """Returns the head with its learned initial values; None where it has no parameters."""
         return self.head if has_parameters(self.head) else None
+
+    def inner_rates(self) -> dict[str, Tensor]:
+        """Returns the rate of every value of adapter and head, each with a leading axis of 1."""
+        names = [name for name, _ in AdaptedLearner(self.encoder, self.head).named_parameters()]
+        return {
+            RATES_PREFIX + name.removeprefix("encoder."): rate.detach().cpu()
+            for name, rate in zip(names, self._rates_by_parameter(), strict=True)
+        }
+
+    def _rates_by_parameter(self) -> list[Tensor]:
+        """Rates of the inner loop, of the parameters of adapter and then head."""
+        parameters = AdaptedLearner(self.encoder, self.head).parameters()
+        return [torch.full_like(parameter, self.inner.lr) for parameter in parameters]
 
     def _new_head(self, copies: int, way: int) -> Head:
         head = self.config.head
@@ -246,10 +260,9 @@ class MAML(MetaObjective):
 class MetaSGD(MAML):
     """Meta-SGD: MAML with trained inner rates, one for each value of adapter and head.
 
-    The starting point holds the rates, for evaluations with `tuning.optimizer: start-rates`.
-    While they are learned, they are factors of `inner.lr`, which start at one and may change sign,
-    so that the outer optimizer changes them by the same share at any size; they have no weight
-    decay.
+    While the rates are learned, they are factors of `inner.lr`, which start at one and may change
+    sign, so that the outer optimizer changes them by the same share at any size; they have no
+    weight decay.
 
     Source: Li, Zhou, Chen, Li: Meta-SGD: Learning to Learn Quickly for Few-Shot Learning, 2017,
     https://arxiv.org/abs/1707.09835
@@ -267,13 +280,8 @@ class MetaSGD(MAML):
         self.extra = nn.ModuleDict({"head": self.head, "factors": self.factors})
         self.start_extra = self.extra
 
-    def inner_rates(self) -> dict[str, Tensor]:
-        """Returns the rate of every value of adapter and head, each with a leading axis of 1."""
-        named = AdaptedLearner(self.encoder, self.head).named_parameters()
-        return {
-            RATES_PREFIX + name.removeprefix("encoder."): (self.inner.lr * factor).detach().cpu()
-            for (name, _), factor in zip(named, self.factors, strict=True)
-        }
+    def _rates_by_parameter(self) -> list[Tensor]:
+        return [self.inner.lr * factor for factor in self.factors]
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW as in the base class, without weight decay on the factors of the rates."""
@@ -289,8 +297,8 @@ class MetaSGD(MAML):
         return torch.optim.AdamW(groups)
 
     def _wrap_learner(self, module: nn.Module, first_order: bool) -> Any:  # noqa: ANN401
-        pairs = zip(self.factors, module.parameters(), strict=True)
-        rates = [self.inner.lr * factor.expand_as(parameter) for factor, parameter in pairs]
+        pairs = zip(self._rates_by_parameter(), module.parameters(), strict=True)
+        rates = [rate.expand_as(parameter) for rate, parameter in pairs]
         return self._algorithms.MetaSGD(module, lrs=rates, first_order=first_order)
 
 
@@ -331,6 +339,10 @@ class ANIL(MAML):
         first_view = support.map(lambda x: x[:, :n_support])
         scores = head(query, first_view, batch.first_view_labels)
         return self._backpropagate(micro_batch, trace, episode_losses(scores, batch.query_labels))
+
+    def _rates_by_parameter(self) -> list[Tensor]:
+        adapter = [torch.zeros_like(p) for p in self.encoder.adapter.parameters()]
+        return [*adapter, *(torch.full_like(p, self.inner.lr) for p in self.head.parameters())]
 
     # the adapter is not fine-tuned, so validation can do without copies of it
     fine_tuned = Objective.fine_tuned  # type: ignore[assignment]

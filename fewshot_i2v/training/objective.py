@@ -196,7 +196,7 @@ class Objective(ABC):
         return None
 
     def inner_rates(self) -> dict[str, Tensor]:
-        """Returns the learned rates of gradient descent, named as `StartRates` reads them."""
+        """Returns the rates of an inner loop, named as `StartRates` reads them."""
         return {}
 
     def head_copies(self, count: int, way: int) -> Head | None:

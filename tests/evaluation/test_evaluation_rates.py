@@ -1,4 +1,4 @@
-"""Rows that are tuned with the learned rates of their starting point."""
+"""Rows that are tuned with the rates of their starting point."""
 
 from __future__ import annotations
 
@@ -98,13 +98,13 @@ def test_the_rates_are_part_of_the_identity(runs: Runs, tmp_path: Path) -> None:
     assert "rates" not in plain["start"]
     assert learned.notes == []
     more = _config(runs, "linear", tmp_path / "m", tuning=LEARNED | {"steps": 3})
-    assert any("learned for 2 steps, and tuning.steps is 3" in n for n in _runner(more).notes)
+    assert any("those of 2 inner steps, and tuning.steps is 3" in n for n in _runner(more).notes)
 
 
 @pytest.mark.parametrize(
     ("start", "head", "message"),
     [
-        ("plain", "prototype", r"needs a start that learned rates .* begins .*plain, which has"),
+        ("plain", "prototype", r"needs a start of meta-training.* begins .*plain, which has"),
         ("fresh", "prototype", r"st-adapter begins fresh, which has none"),
         ("prototype", "linear", r"head linear begins fresh, and the start .* has no rates for it"),
         ("linear", "trx", r"head trx begins fresh"),

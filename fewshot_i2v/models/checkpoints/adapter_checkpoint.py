@@ -122,7 +122,7 @@ def write_adapter(
 ) -> CheckpointMetadata:
     """Writes the files of `save_adapter` to an existing folder; with `merge`, the remainder.
 
-    `rates` are tensors of learned rates, see `StartRates`; `more` is that of `save_adapter`.
+    `rates` are those of an inner loop, see `StartRates`; `more` is that of `save_adapter`.
     """
     metadata, tensors = checkpoint_content(
         encoder, adapter_name, adapter, head_name, head, merge=merge, **more

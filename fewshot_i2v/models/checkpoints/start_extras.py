@@ -1,11 +1,12 @@
-"""What a starting point holds beside its adapter: a head, and learned rates.
+"""What a starting point holds beside its adapter: a head, and rates.
 
 A head was trained beside the adapter, and every episode's head begins there. Its method is `head`
 in `adapter.json`. A head of a folder whose `about["start"]` does not say its digest and shapes was
 saved for another purpose, and heads start anew.
 
-Rates are those of plain gradient descent, one for each value of adapter and head, from Meta-SGD.
-They lie beside the tensors that they belong to, under the same names behind `rates.`.
+Rates are those of plain gradient descent in the inner loop of a meta-training, one for each value
+of adapter and head: Meta-SGD learns them, others have one for all. They lie beside the tensors that
+they belong to, under the same names behind `rates.`.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def rates_facts(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class StartRates:
-    """The learned rates of a starting point.
+    """The rates of a starting point.
 
     Attributes:
         folder: of the starting point.
@@ -202,7 +203,7 @@ class StartRates:
                 shape = None if rate is None else tuple(rate.shape)
                 raise CheckpointError(
                     f"{self.folder}: the {kind} has a parameter {name} of "
-                    f"{tuple(parameter.shape)}, and its learned rates have the shape {shape}; give "
+                    f"{tuple(parameter.shape)}, and its rates have the shape {shape}; give "
                     "tuning.optimizer adamw, or the start of a training with this method"
                 )
             rates.append(rate.to(parameter.device))

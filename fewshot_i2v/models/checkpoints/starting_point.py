@@ -121,7 +121,7 @@ class StartingPointFacts(_StartFactsModel):
         steps: of the training.
         stored: type of the tensors in the file; they are used in float32.
         head: of the head that was trained with the adapter; None where it had no parameters.
-        rates: of the learned rates of gradient descent; None where none were learned.
+        rates: of the gradient descent of its inner loop; None where it had none.
     """
 
     kind: Literal["base-trained", "meta-trained"]
