@@ -11,7 +11,7 @@ from click.testing import Result
 
 from fewshot_i2v.config.loading import load_train_config
 from fewshot_i2v.config.training_recipes import take_recipe
-from fewshot_i2v.evaluation.row_expansion import load_config
+from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.utils.resources import data_names
 from tests.cli.pilots import some, write
 
@@ -31,6 +31,21 @@ def test_the_output_is_the_same_configuration(invoke: Invoke, tmp_path: Path) ->
     assert "# tuning.steps 3: from --set" in comments
     last = result.stderr.splitlines()[-1]
     assert last == "next: fewshot-i2v evaluate quickstart --set tuning.steps=3 --dry-run"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+@pytest.mark.parametrize("name", ["quickstart", "motions-tuned", "motions-starts"])
+def test_rows_keep_their_recipes_when_the_output_is_read_again(
+    invoke: Invoke, tmp_path: Path, name: str, form: list[str]
+) -> None:
+    """A key that is written would win over that of a row's recipe."""
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(invoke("config", "show", name, *form).stdout)
+    again, expected = (expand_rows(load_config(source)) for source in (str(path), name))
+    assert [row.tuning for row in again] == [row.tuning for row in expected]
+    shown = invoke("config", "show", name).stdout
+    is_said = "# keys of tuning that are not here: those of each row's recipe, auto" in shown
+    assert is_said == (load_config(name).tuning.recipe == "auto")
 
 
 def test_a_training_is_shown_by_its_short_name_and_from_a_file(

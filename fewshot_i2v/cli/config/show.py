@@ -53,10 +53,11 @@ def command(config: str | None, settings: tuple[str, ...], as_json: bool) -> Non
     used_by = command_of(source)
     run, recipe_keys = _load(used_by, source, explicit)
     values = run.model_dump(mode="json")
+    remark = _leave_to_recipes(run, values)
     if as_json:
         echo_json(values)
         return
-    for line in _origin_lines(run, source, explicit, recipe_keys):
+    for line in [*_origin_lines(run, source, explicit, recipe_keys), *remark]:
         click.echo(f"# {line}")
     click.echo(dump_yaml(values), nl=False)
     changes = [word for setting in settings for word in ("--set", setting)]
@@ -102,6 +103,19 @@ def _load(
     from fewshot_i2v.evaluation.row_expansion import load_config
 
     return load_config(source, explicit), ()
+
+
+def _leave_to_recipes(run: CommonConfig, values: dict[str, Any]) -> list[str]:
+    """Remove the keys of `tuning` that each row of an evaluation has from its recipe.
+
+    Written, they would win over it when the output is read again.
+    """
+    tuning = getattr(run, "tuning", None)
+    if tuning is None or tuning.recipe == "none":
+        return []
+    keys = tuning.model_fields_set | {"recipe"}
+    values["tuning"] = {key: value for key, value in values["tuning"].items() if key in keys}
+    return [f"keys of tuning that are not here: those of each row's recipe, {tuning.recipe}"]
 
 
 def _origin_lines(
