@@ -127,3 +127,14 @@ def test_the_figures_are_written(tmp_path: Path) -> None:
     assert f"{row['kernels']:>9}" in result.output
     assert sum(row["by_operation"].values()) == row["kernels"]
     assert written["shape"] == "5-way 1-shot, 8 frames, grid4"
+
+
+def test_the_record_has_the_counts_and_waits_of_every_adapter() -> None:
+    """And no adapter waits in a step, but for what is computed once per clip."""
+    record = BENCHMARKS / "results" / "step-counts-vit-b16.json"
+    rows = json.loads(record.read_text(encoding="utf-8"))["rows"]
+    assert {row["adapter"] for row in rows} == set(CEILINGS)
+    for row in rows:
+        for case, count in row["waits"].items():
+            is_levels = row["adapter"] == "m-adapter" and case == "mini-batches"
+            assert bool(count) == is_levels
