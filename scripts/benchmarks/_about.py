@@ -60,7 +60,7 @@ def about(device: torch.device | None = None, libraries: Sequence[str] = ()) -> 
         "torch": str(torch.__version__),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         **{name: version(name) for name in libraries},
-        **(_about_cuda(device) if cuda else {}),
+        **(_about_cuda(device) if device is not None and cuda else {}),
     }
 
 
@@ -73,7 +73,7 @@ def _about_cuda(device: torch.device) -> dict[str, Any]:
 
     return {
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "driver": driver_version(),
         "capability": ".".join(map(str, torch.cuda.get_device_capability(device))),
         "memory_gib": round(torch.cuda.mem_get_info(device)[1] / 2**30, 1),

@@ -28,7 +28,7 @@ import torch
 from _about import about, synchronize, write_report
 from _clips import cache_option, work_folder
 from bench_tuning import ENCODERS, TYPES, Workload, plain_settings
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import click
 import pytest
 import torch
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"
 
