@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ from fewshot_i2v.utils.environment import git_commit
 
 if TYPE_CHECKING:
     import torch
+
+COMMIT_VARIABLE = "BENCHMARK_COMMIT"
+"""Environment variable with the commit of a copy of the checkout that has no `.git`."""
 
 # A process that a large one starts begins with the peak memory of the large one. So a small process
 # stands between.
@@ -48,7 +52,7 @@ def about(device: torch.device | None = None, libraries: Sequence[str] = ()) -> 
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python", sys.argv[0], *(Path(a).name for a in sys.argv[1:])]),
         "version": __version__,
-        "commit": git_commit(),
+        "commit": git_commit() or os.environ.get(COMMIT_VARIABLE),
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
         "cores": os.cpu_count(),
@@ -56,7 +60,34 @@ def about(device: torch.device | None = None, libraries: Sequence[str] = ()) -> 
         "torch": str(torch.__version__),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         **{name: version(name) for name in libraries},
+        **(_about_cuda(device) if device is not None and cuda else {}),
     }
+
+
+def _about_cuda(device: torch.device) -> dict[str, Any]:
+    """Return versions of CUDA, cuDNN and the driver, capability and memory of a GPU.
+
+    What the machine does not say is null.
+    """
+    import torch
+
+    return {
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "driver": driver_version(),
+        "capability": ".".join(map(str, torch.cuda.get_device_capability(device))),
+        "memory_gib": round(torch.cuda.mem_get_info(device)[1] / 2**30, 1),
+    }
+
+
+def driver_version() -> str | None:
+    """Return the version of the driver of the first GPU; None where `nvidia-smi` does not say."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    lines = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split()
+    return lines[0] if lines else None
 
 
 def measured(command: Sequence[str], repeats: int = 1) -> dict[str, float]:

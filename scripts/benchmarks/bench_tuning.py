@@ -4,18 +4,18 @@
     python scripts/benchmarks/bench_tuning.py --quick
 
 An episode of the toolkit is everything from its numbers to its line on disk: adapter and head are
-built, frames read from the cache of decoded clips, the adapter is tuned, the queries are predicted,
-the record is written. An episode of the plain loop (`_plain_loop.py`) is built, tuned and predicted
-in float32 without autocast from frames in memory; beside it the loop with autocast to bfloat16,
-where bf16 is measured, and on CUDA with TF32. Both run 5-way episodes with the head `linear`, AdamW
-and no augmentation, with random weights (but `demo`) on generated clips. Before the first timed
-round each runs once; so clips are decoded and what no training changes is cached, as in a run of
-many episodes.
+built, frames read from the cache of decoded clips, the adapter is tuned, the queries are
+predicted, the record is written. An episode of the plain loop (`_plain_loop.py`) is built, tuned
+and predicted in float32 without autocast from frames in memory; beside it the loop with autocast
+to bfloat16, where bf16 or mixed precision is measured, and on CUDA with TF32. Both run 5-way
+episodes with the head `linear`, AdamW and no augmentation, with random weights (but `demo`) on
+generated clips. Before the first timed round each runs once; so clips are decoded and what no
+training changes is cached, as in a run of many episodes.
 
 All settings take turns within a round; a ratio is the median of its ratios within a round. On a
 shared machine compare ratios, not seconds. `matmul_share` is the share of the matrix product rate
 of that precision, measured in the same run at the shape of the MLP's first layer, with the FLOP of
-the plain loop's episode, in which nothing is left out.
+the plain loop's episode, in which nothing is left out. The file is written after each adapter.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ from fewshot_i2v.runs.journal import Journal
 
 FRAMES, WAY = 8, 5
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRODUCTS = {**TYPES, "mixed": torch.bfloat16}
+"""Precisions of the toolkit, with the type of the products that fine-tuning repeats."""
 ENCODERS: dict[str, dict[str, Any]] = {
     "demo": json.loads(DEMO_CONFIG.read_text(encoding="utf-8"))["model_cfg"]["vision_cfg"],
     **{
@@ -215,13 +217,16 @@ def matmul_rate(workload: Workload, dtype: torch.dtype, repeats: int = 7) -> flo
     rows, width = workload.tokens(), int(ENCODERS[workload.encoder]["width"])
     x = torch.randn(rows, width, device=workload.device).to(dtype)
     weight = torch.randn(width, 4 * width, device=workload.device).to(dtype)
+    # several between two waits on a GPU, where waiting takes as long as a product
+    count = 20 if workload.device.type == "cuda" else 1
     times = []
     for _ in range(repeats):
         synchronize(workload.device)
         start = perf_counter()
-        x @ weight
+        for _ in range(count):
+            x @ weight
         synchronize(workload.device)
-        times.append(perf_counter() - start)
+        times.append((perf_counter() - start) / count)
     return 2 * rows * width * 4 * width / 1e12 / median(times)
 
 
@@ -229,14 +234,14 @@ def measure(
     workload: Workload, adapter: str, sides: Sequence[tuple[str, int]], rounds: int
 ) -> list[dict[str, Any]]:
     """Measure an adapter: all settings in turn, `rounds` times, after one untimed call of each."""
-    plain = plain_settings(workload, adapter, bf16=any(name == "bf16" for name, _ in sides))
+    plain = plain_settings(workload, adapter, bf16=any(name != "fp32" for name, _ in sides))
     settings = [*plain, *(toolkit_setting(workload, adapter, p, e) for p, e in sides)]
     with FlopCounterMode(display=False) as counter:
         plain[0].run()
     for setting in settings[1:]:
         setting.run()
     times = [[seconds_of(setting, workload.device) for setting in settings] for _ in range(rounds)]
-    rates = {name: matmul_rate(workload, dtype) for name, dtype in TYPES.items()}
+    by_type = {dtype: matmul_rate(workload, dtype) for dtype in TYPES.values()}
     rows = []
     for i, setting in enumerate(settings):
         seconds = median(turn[i] for turn in times)
@@ -250,7 +255,7 @@ def measure(
             "ratio_to_plain_loop": median(turn[0] / turn[i] for turn in times),
         }
         if setting.at_once:
-            share = counter.get_total_flops() / 1e12 / seconds / rates[setting.name]
+            share = counter.get_total_flops() / 1e12 / seconds / by_type[PRODUCTS[setting.name]]
             row |= {"tflop_per_episode": counter.get_total_flops() / 1e12, "matmul_share": share}
             for j, other in enumerate(plain[1:], 1):
                 row[f"ratio_to_{other.name}"] = median(turn[j] / turn[i] for turn in times)
@@ -277,7 +282,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 @click.option("--device", help="cpu, cuda or cuda:N; the GPU where there is one.")
 @click.option("--size", type=int, help="Pixels on a side; by default those of the encoder.")
 @click.option("--at-once", multiple=True, type=int, default=(1, 4, 16), show_default=True)
-@click.option("--precision", multiple=True, type=click.Choice(list(TYPES)), default=tuple(TYPES))
+@click.option("--precision", multiple=True, type=click.Choice(list(PRODUCTS)), default=tuple(TYPES))
 @click.option("--adapter", multiple=True, type=click.Choice(list(BLOCKS)), default=tuple(BLOCKS))
 @click.option("--shot", default=1, show_default=True)
 @click.option("--query", default=5, show_default=True)
@@ -309,16 +314,17 @@ def main(
         precision = tuple(TYPES) if target.type == "cuda" else ("fp32",)
     sides = [(name, count) for name in precision for count in at_once]
     rows: list[dict[str, Any]] = []
+    pixels = size or ENCODERS[encoder]["image_size"]
+    facts = about(target) | {"image_size": pixels, "way": WAY, "shot": shot, "query": query}
+    facts |= {"steps": steps, "rounds": rounds}
     with work_folder(quick=quick, cache=cache) as work:
-        pixels = size or ENCODERS[encoder]["image_size"]
         workload = Workload(encoder, pixels, target, work, shot, query, steps)
         for name in adapter:
             new_rows = measure(workload, name, sides, rounds)
             click.echo(table(new_rows), err=True)
             rows += new_rows
+            write_report(file, {"about": facts, "rows": rows})
     click.echo(table(rows))
-    facts = about(target) | {"image_size": pixels, "way": WAY, "shot": shot, "query": query}
-    write_report(file, {"about": facts | {"steps": steps, "rounds": rounds}, "rows": rows})
 
 
 if __name__ == "__main__":

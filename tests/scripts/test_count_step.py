@@ -9,8 +9,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from fewshot_i2v import registry
+from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
+from fewshot_i2v.models.encoders.transfer import send
+from fewshot_i2v.tuning import finetune
+from fewshot_i2v.tuning.contract.tiny_encoder import make_clips, perturb
 from tests.counted import SCRIPT
 from tests.tiny import tiny_tower
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"
 
 # kernels, MB and MFLOP of a step: the tiny tower, 2 episodes of 5 clips of 8 frames
 CEILINGS = {
@@ -59,6 +66,57 @@ def test_what_is_counted() -> None:
     assert count.bytes == 4 * values
 
 
+# what dearer operations cost at least, of bytes, for an adapter that has the saving
+SAVED = {
+    "class-token": ("st-adapter", 1.03),
+    "temporal-convolution": ("st-adapter", 1.05),
+    "head-shift": ("zeroi2v", 1.05),
+    "scales": ("aim", 1.0),
+    "norms": ("m-adapter", 1.3),
+}
+
+
+@pytest.mark.parametrize("saving", SCRIPT["SAVINGS"])
+def test_a_step_without_a_saving_is_dearer_and_computes_the_same(saving: str) -> None:
+    adapter, factor = SAVED[saving]
+    tower = tiny_tower()
+    with_it, without = (
+        SCRIPT["count_step"](tower, adapter, episodes=2, without=names) for names in ((), (saving,))
+    )
+    assert without.bytes > factor * with_it.bytes
+    results = []
+    for names in ((), (saving,)):
+        method = registry.load_method("adapters", adapter)
+        built = perturb(method(tower, method.parse({}), frames=5, seeds=[0, 1]), [2, 3])
+        with SCRIPT["savings_left_out"](names):
+            encoder = AdaptedEncoder(tower, built)
+            prefix = encoder.compute_prefix(make_clips(tower, 2, 3))
+            clip = encoder(prefix).clip
+            torch.autograd.backward(clip.square().sum())
+        gradients = {n: p.grad for n, p in built.named_parameters() if p.grad is not None}
+        results.append({"clip": clip, **gradients})
+    ours, plain = results
+    assert ours.keys() <= plain.keys()  # where all tokens are computed, each parameter has one
+    for name, value in ours.items():
+        torch.testing.assert_close(value, plain[name], atol=2e-4, rtol=2e-4)
+
+
+def test_the_waits_of_a_step_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import _waits
+
+    cases = {"mini-batches": _waits.CASES["mini-batches"]}
+    monkeypatch.setattr(_waits, "CASES", cases)
+    assert _waits.waits_of_a_step("bitfit") == {"mini-batches": 0}
+
+    def _waiting(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        tensor.to(device)  # without pinned memory, as one would write it
+        return send(tensor, device)
+
+    monkeypatch.setattr(finetune, "send", _waiting)
+    assert _waits.waits_of_a_step("bitfit")["mini-batches"] > 0
+
+
 def test_the_figures_are_written(tmp_path: Path) -> None:
     out = tmp_path / "counts.json"
     asked = ["--adapter", "temporal-embedding", "--episodes", "1", "--grid", "4", "--out", str(out)]
@@ -69,3 +127,14 @@ def test_the_figures_are_written(tmp_path: Path) -> None:
     assert f"{row['kernels']:>9}" in result.output
     assert sum(row["by_operation"].values()) == row["kernels"]
     assert written["shape"] == "5-way 1-shot, 8 frames, grid4"
+
+
+def test_the_record_has_the_counts_and_waits_of_every_adapter() -> None:
+    """And no adapter waits in a step, but for what is computed once per clip."""
+    record = BENCHMARKS / "results" / "step-counts-vit-b16.json"
+    rows = json.loads(record.read_text(encoding="utf-8"))["rows"]
+    assert {row["adapter"] for row in rows} == set(CEILINGS)
+    for row in rows:
+        for case, count in row["waits"].items():
+            is_levels = row["adapter"] == "m-adapter" and case == "mini-batches"
+            assert bool(count) == is_levels
