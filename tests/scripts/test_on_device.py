@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 
 from fewshot_i2v import registry
@@ -27,13 +26,6 @@ def _beside_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
-@pytest.fixture
-def _no_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Optimizers of PyTorch ask the stream for it, which a pretended device does not have."""
-    check = "_accelerator_graph_capture_health_check"
-    monkeypatch.setattr(torch.optim.Optimizer, check, lambda _: None, raising=False)
-
-
 def script(name: str) -> dict[str, Any]:
     return runpy.run_path(str(BENCHMARKS / f"{name}.py"))
 
@@ -43,7 +35,6 @@ def on_device() -> dict[str, Any]:
     return script("on_device")
 
 
-@pytest.mark.usefixtures("_no_graph_is_captured")
 def test_the_smoke_run_runs_on_a_pretended_device(tmp_path: Path) -> None:
     smoke = script("smoke")
     names = ["adapter st-adapter", "head logistic", "training step", "fit and predict"]
@@ -57,7 +48,6 @@ def test_the_smoke_run_runs_on_a_pretended_device(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_no_graph_is_captured")
 def test_every_check_runs_on_a_pretended_device(tmp_path: Path) -> None:
     smoke = script("smoke")
     with pretended_cuda() as log:
