@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from fewshot_i2v import registry
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.encoders.transfer import send
-from fewshot_i2v.tuning import finetune
+from fewshot_i2v.models.heads.base import labels
 from fewshot_i2v.tuning.contract.tiny_encoder import make_clips, perturb
 from tests.counted import SCRIPT
 from tests.tiny import tiny_tower
@@ -113,7 +113,7 @@ def test_the_waits_of_a_step_are_counted(monkeypatch: pytest.MonkeyPatch) -> Non
         tensor.to(device)  # without pinned memory, as one would write it
         return send(tensor, device)
 
-    monkeypatch.setattr(finetune, "send", _waiting)
+    monkeypatch.setattr(labels, "send", _waiting)
     assert _waits.waits_of_a_step("bitfit")["mini-batches"] > 0
 
 
