@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from tuning_gains import UNTUNED, baselines_of
 
 from fewshot_i2v.report.comparison.baselines import read_compared_rows
@@ -36,8 +36,7 @@ def mixed_record(tuned: EpisodeRecord, untuned: EpisodeRecord, weight: float) ->
     if (tuned.support, tuned.query) != (untuned.support, untuned.query):
         raise click.ClickException(f"episode {tuned.index}: two rows have different clips")
     logits = [
-        log_softmax(np.log(np.maximum(record.probabilities, _LEAST_PROBABILITY)), axis=1)
-        for record in (tuned, untuned)
+        np.log(np.maximum(record.probabilities, _LEAST_PROBABILITY)) for record in (tuned, untuned)
     ]
     probabilities = softmax((1 - weight) * logits[0] + weight * logits[1], axis=1)
     predictions = probabilities.argmax(1).tolist()
