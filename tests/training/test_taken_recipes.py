@@ -103,22 +103,24 @@ class _StoppedError(Exception):
     """Stands for a kill."""
 
 
-def _stop_after_a_save(monkeypatch: pytest.MonkeyPatch) -> None:
+def _begin(keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a training and stop it once its state is saved."""
+
     def save(*args: Any) -> None:
         save_state(*args)
         raise _StoppedError
 
-    monkeypatch.setattr(loop, "save_state", save)
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "save_state", save)
+        with pytest.raises(_StoppedError):
+            train(keys)
 
 
 def test_a_training_begun_with_the_same_values_goes_on(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "start"
-    with monkeypatch.context() as patched:
-        _stop_after_a_save(patched)
-        with pytest.raises(_StoppedError):
-            train(_explicit(folder, output))
+    _begin(_explicit(folder, output), monkeypatch)
     resumed = train(_keys(folder, output))
     whole = train(_explicit(folder, tmp_path / "whole"))
     assert resumed.digest == whole.digest
@@ -129,10 +131,7 @@ def test_a_training_begun_with_other_values_is_refused_and_goes_on_without_the_r
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "start"
-    with monkeypatch.context() as patched:
-        _stop_after_a_save(patched)
-        with pytest.raises(_StoppedError):
-            train(_explicit(folder, output, lr=0.01))
+    _begin(_explicit(folder, output, lr=0.01), monkeypatch)
     for state in ("begun", "done"):
         with pytest.raises(CheckpointError) as refused:
             train(_keys(folder, output))
