@@ -106,23 +106,31 @@ def timed(
             setattr(owner, name, function)
 
 
-def seconds_of_parts(settings: dict[str, Any]) -> dict[str, float]:
-    """Processor seconds of the parts of an evaluation in this process."""
-    from fewshot_i2v.evaluation import evaluate, row_runner
+def timed_functions() -> dict[str, list[tuple[Any, str]]]:
+    """The functions of each part of an evaluation, for `timed`."""
+    from fewshot_i2v.evaluation import row_runner
     from fewshot_i2v.evaluation.context import EvaluationContext
     from fewshot_i2v.evaluation.row_execution import RowExecution
-    from fewshot_i2v.evaluation.row_expansion import load_config
     from fewshot_i2v.runs.run_folder import RunFolder
 
-    shutil.rmtree(settings["output"], ignore_errors=True)
-    parts: dict[str, list[tuple[Any, str]]] = {
+    return {
         "sampling": [(EvaluationContext, "draw")],
         "clips": [(RowExecution, "prepare")],
         "features and head": [(row_runner.RowRunner, "_predict")],
-        "records": [(row_runner, "_to_record")],
+        "records": [(row_runner, "record_of")],
         "journal": [(RunFolder, "append")],
         "summary": [(RowExecution, "summarise")],
     }
+
+
+def seconds_of_parts(settings: dict[str, Any]) -> dict[str, float]:
+    """Processor seconds of the parts of an evaluation in this process."""
+    from fewshot_i2v.evaluation import evaluate
+    from fewshot_i2v.evaluation.row_execution import RowExecution
+    from fewshot_i2v.evaluation.row_expansion import load_config
+
+    shutil.rmtree(settings["output"], ignore_errors=True)
+    parts = timed_functions()
     start = process_time()
     # records are written by this thread, since processor seconds are those of all threads
     aside = mock.patch.object(RowExecution, "_writing_aside", return_value=nullcontext())

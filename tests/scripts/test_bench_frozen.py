@@ -36,6 +36,12 @@ def test_seconds_are_those_of_the_functions() -> None:
     assert _Work.compute is original
 
 
+def test_the_functions_that_are_timed_exist() -> None:
+    parts = runpy.run_path(str(SCRIPT))["timed_functions"]()
+    for functions in parts.values():
+        assert all(callable(getattr(owner, name)) for owner, name in functions)
+
+
 @pytest.mark.slow
 def test_seen_clips_give_the_same_records(tmp_path: Path) -> None:
     main = runpy.run_path(str(SCRIPT))["main"]
