@@ -14,7 +14,7 @@ import json
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import process_time
@@ -106,6 +106,22 @@ def timed(
             setattr(owner, name, function)
 
 
+def refuse_idle_parts(seconds: Mapping[str, float]) -> None:
+    """Raises for a part whose functions were never called, such as after another part took over.
+
+    Args:
+        seconds: by part, in all.
+
+    Raises:
+        click.ClickException: with the name of the part.
+    """
+    idle = [part for part, total in seconds.items() if total == 0]
+    if idle:
+        raise click.ClickException(
+            f"no time was measured for {', '.join(idle)}: name the functions that do it now"
+        )
+
+
 def timed_functions() -> dict[str, list[tuple[Any, str]]]:
     """The functions of each part of an evaluation, for `timed`."""
     from fewshot_i2v.evaluation import row_runner
@@ -137,6 +153,7 @@ def seconds_of_parts(settings: dict[str, Any]) -> dict[str, float]:
     with timed(parts) as seconds, aside:
         evaluate.run(load_config(settings, {}))
     total = process_time() - start
+    refuse_idle_parts({part: seconds[part] for part in parts})
     named = {part: round(seconds[part], 2) for part in parts}
     return named | {"rest": round(total - sum(seconds.values()), 2), "all": round(total, 2)}
 

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from _about import about, write_report
 from bench_decode import bare_clip_pixels
-from bench_frozen import timed
+from bench_frozen import refuse_idle_parts, timed
 from bench_tuning import ENCODERS, Workload
 
 from fewshot_i2v import FewShotClassifier
@@ -54,7 +54,7 @@ MOTION_CLASSES = ("moves-up", "moves-down", "spirals-in", "spirals-out", "come-t
 FITTED_MOTIONS, WINDOW, STRIDE = 20, 2.0, 0.5
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "decoding": [(ClipCache, "prepare")],
-    "encoding": [(PrefixStore, "compute")],
+    "encoding": [(PrefixStore, "_compute")],
     "features to disk": [(FeatureFiles, "write")],
     "features from disk": [(FeatureFiles, "read")],
     "head": [(ClipScorer, "_classify")],
@@ -131,6 +131,9 @@ def compare_with_bare(
         bare.append(bare_loop(paths, tower, size))
         turns.append(predict_round(file, paths, work / f"cache-{number}"))
     bare, turns = bare[1:], turns[1:]
+    refuse_idle_parts(
+        {part: sum(s[part] for turn in turns for s in turn.values()) for part in PARTS}
+    )
     whole = [sum(seconds.values()) for seconds in bare]
     result: dict[str, Any] = {
         "clips": len(paths),

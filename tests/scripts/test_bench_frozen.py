@@ -7,6 +7,7 @@ import runpy
 from pathlib import Path
 from time import process_time
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -40,6 +41,15 @@ def test_the_functions_that_are_timed_exist() -> None:
     parts = runpy.run_path(str(SCRIPT))["timed_functions"]()
     for functions in parts.values():
         assert all(callable(getattr(owner, name)) for owner, name in functions)
+
+
+def test_a_part_whose_functions_were_not_called_is_refused() -> None:
+    script = runpy.run_path(str(SCRIPT))
+    with script["timed"]({"work": [(_Work, "compute")], "nothing": []}) as seconds:
+        _Work().compute(0.01)
+    script["refuse_idle_parts"]({"work": seconds["work"]})
+    with pytest.raises(click.ClickException, match="no time was measured for nothing:"):
+        script["refuse_idle_parts"]({part: seconds[part] for part in ("work", "nothing")})
 
 
 @pytest.mark.slow
