@@ -120,6 +120,19 @@ def test_a_mutant_is_an_error_that_names_its_folder(tmp_path: Path) -> None:
     assert 18 < sum(status == 2 for status in statuses) < 45
 
 
+@pytest.mark.parametrize("key", ["precision", "frame_order", "split", "subset"])
+def test_a_value_of_another_type_in_the_configuration_is_named(tmp_path: Path, key: str) -> None:
+    (first, *_) = write_runs(tmp_path / "run")
+    header = json.loads((first / "run.json").read_text(encoding="utf-8"))
+    header["identity"]["config"][key] = [[]]
+    (first / "run.json").write_text(json.dumps(header), encoding="utf-8")
+    for name, *flags in READERS:
+        out = ["--out", str(tmp_path / f"out{flags[0]}")] if name == "report" else flags
+        result = CliRunner().invoke(cli, [name, str(first.parent), *out], prog_name="fewshot-i2v")
+        assert result.exit_code == 2
+        assert f"identity.config.{key} is [[]]; expected text" in result.output
+
+
 @pytest.mark.slow
 def test_many_mutants(tmp_path: Path) -> None:
     statuses = readings(tmp_path, 1700, seed=1)

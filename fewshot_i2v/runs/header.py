@@ -34,6 +34,7 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
         "identity.config.split identity.config.subset identity.config.encoder.name "
         "identity.config.video.policy identity.config.adapter.name identity.config.head.name "
         "identity.config.start? identity.config.sampling? identity.config.frame_order? "
+        "identity.config.precision? "
         "identity.split.digest identity.encoder.digest identity.device? marks.note? "
         "marks.start.kind? marks.start.name? marks.start.digest? split.path? split.root? "
         "start.path? "

@@ -47,6 +47,7 @@ from fewshot_i2v.models.prefix_store import ClipInput, PrefixStore
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT
 from fewshot_i2v.tuning.feature_caches import FeatureCaches
 from fewshot_i2v.utils import environment
+from fewshot_i2v.utils.files import remove_stale_files
 from fewshot_i2v.utils.progress import OverallProgress, show_note, stage
 from fewshot_i2v.utils.resources import (
     CLIPS_FOLDER,
@@ -252,6 +253,8 @@ class RunContext:
         paths, orders = map(self.clip_path, names), map(self.frame_order_key, names)
         if self.split.generator and self.config.root is None and self.folder.is_dir():
             mark_used(self.folder, self.folder.stat())
+            # of killed processes: nobody generates a clip again whose prefix is on disk
+            remove_stale_files(self.folder.glob("*/.*.tmp"))
         arguments = list(paths), spec.cache_key(self.encoder.tower), list(orders)
         root = self.disk.root or self.folder
         is_found = self.disk.read(root, lambda: self.prefixes.find(*arguments))

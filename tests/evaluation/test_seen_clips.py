@@ -187,6 +187,20 @@ def test_frames_that_are_gone_are_not_decoded_again(runs: Runs) -> None:
     assert again == records
 
 
+def test_what_a_killed_process_left_of_a_generated_clip_is_removed_by_whoever_reads_features(
+    runs: Runs,
+) -> None:
+    runs.run()
+    context = EvaluationContext.of(runs.config())
+    clip = next(context.folder.glob("*/*.mp4"))
+    left = clip.with_name(f".{clip.name}.{'0' * 32}.tmp")
+    left.write_bytes(clip.read_bytes()[:100])
+    _, counts, _ = runs.run()
+    assert list(counts) == [0, 0, 0]
+    assert not left.exists()
+    assert clip.exists()
+
+
 def test_tuned_rows_read_the_frames_of_support_clips_for_augmentation_alone(runs: Runs) -> None:
     changes = {"adapter": ["m-adapter:tokens=summary"], "tuning": UNCHANGED | {"colour": 0.2}}
     records, _, _ = runs.run(**changes)

@@ -60,4 +60,4 @@ def test_a_temporal_one_sees_the_motion(tmp_path: Path) -> None:
     )
     means = {(row.adapter, row.start): row.interval.mean for row in result.rows if row.interval}
     assert means["st-adapter", "base-trained"] > 0.9
-    assert means["frozen", "fresh"] < 0.8
+    assert means["st-adapter", "base-trained"] - means["frozen", "fresh"] > 0.08
