@@ -120,6 +120,7 @@ def training_lines(plan: Plan) -> list[str]:
     cost, config, classes = plan["cost"], plan["config"], plan["classes"]
     rows = {
         "adapter": escape_name(MethodSpec(**config["adapter"]).label),
+        "start": escape_name(start_name_of(config["start"])),
         "classes": f"{len(classes['trained'])} to train on, {len(classes['watched'])} to validate",
         "clips": f"{cost['clips']} to train on, {cost['validation_clips']} to validate",
         "parameters": f"{cost['parameters']:,}",

@@ -80,7 +80,7 @@ _LAYOUTS = {
         _LIMITS,
     ),
     "train": (
-        ("Training", "", "adapter objective head", "clips batch"),
+        ("Training", "", "adapter start objective head", "clips batch"),
         ("Clips", "", "split root subset", ""),
         _ENCODER,
         ("Episodes of a step", "", "way shot query", "seed"),

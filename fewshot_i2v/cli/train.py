@@ -156,7 +156,8 @@ def _notes(trained: TrainedStart) -> list[str]:
     if start["steps"] < start["config"]["steps"]:
         notes.append(f"it was ended after {start['steps']} of {start['config']['steps']} steps")
     if start["best_step"] == 0:
-        notes.append("no later state was better on validation: the start is the untrained adapter")
+        first_state = "one that it began from" if "begun_from" in start else "untrained adapter"
+        notes.append(f"no later state was better on validation: the start is the {first_state}")
     elif not start["validation"]["classes"]:
         notes.append("there was no validation: the start is the last state")
     return notes

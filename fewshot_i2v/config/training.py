@@ -30,6 +30,7 @@ from fewshot_i2v.config.base import (
     off_is_none,
 )
 from fewshot_i2v.config.method import MethodSpec
+from fewshot_i2v.config.start_names import FRESH, START
 
 ObjectiveName = Literal["episodic", "classify", "both", "maml", "meta-sgd", "anil", "reptile"]
 TrainingRecipeName = Literal["auto", "none"]
@@ -187,6 +188,7 @@ class TrainingConfig(OptimizerConfig, _TrainingTask):
     NON_IDENTITY_KEYS: ClassVar[frozenset[str]] = CommonConfig.NON_IDENTITY_KEYS | {
         "save_every",
         "recipe",
+        "start",  # its digest stands beside the identity
     }
 
     recipe: TrainingRecipeName = Field(
@@ -217,6 +219,12 @@ class TrainingConfig(OptimizerConfig, _TrainingTask):
         default=50,
         description="Steps between two saved states that a killed training continues from; 0: only "
         "at validations.",
+    )
+    start: Annotated[str, START, ValueForm("fresh|NAME|FOLDER")] = Field(
+        default=FRESH,
+        min_length=1,
+        description="Starting point that the training begins from, with its head where the method "
+        "is the same: a name from `fewshot-i2v list starts`, or a folder; fresh: untrained.",
     )
 
     @field_validator("subset")

@@ -9,7 +9,6 @@ from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.models.checkpoints.start_extras import StartHead
 from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
-from fewshot_i2v.models.factory import depends_on_way
 
 
 @dataclass(frozen=True)
@@ -36,20 +35,15 @@ def find_head_start(
 ) -> HeadStart:
     """Finds out whether the heads of a row begin as that of its starting point.
 
-    They do where name and options are the same. Where its parameters depend on the number of
-    classes, such as those of linear, the episodes must have as many as those of the training.
+    They do unless `StartHead.why_fresh` says otherwise.
 
     Raises:
         UsageError: for a head or options that do not exist.
     """
     if start is None or start.head is None:
         return HeadStart()
-    head = start.head
-    reason = head.differs_from(row.head)
     # of a range, the classes of the episodes sampled so far say nothing about those to come
     way = row.way if isinstance(row.way, int) or "-" in row.way else context.way
-    if not reason and way != head.method.way:
-        tower, frames = context.encoder.tower, row.video.frames
-        if depends_on_way(row.head, tower, frames=frames):
-            reason = f"it was trained for {head.method.way} classes, and the episodes have {way}"
-    return HeadStart(why_fresh=reason) if reason else HeadStart(head)
+    tower, frames = context.encoder.tower, row.video.frames
+    reason = start.head.why_fresh(row.head, tower, frames=frames, way=way)
+    return HeadStart(why_fresh=reason) if reason else HeadStart(start.head)

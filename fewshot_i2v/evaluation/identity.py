@@ -162,9 +162,11 @@ def row_notes(row: RowConfig, context: EvaluationContext, start: StartingPoint |
             f"{start.folder}: {mismatch}"
         )
     if start is not None and (start.facts.model_extra or {}).get("best_step") == 0:
+        earlier = start.facts.begun_from
+        state = "the untrained adapter" if earlier is None else f"that of {earlier.name}"
         notes.append(
-            f"{name}: its start, {start.folder}, is the untrained adapter, since no later state of "
-            "its training was better on validation"
+            f"{name}: its start, {start.folder}, is {state}, since no later state of its training "
+            "was better on validation"
         )
     notes += _notes_on_rates(row, start)
     shares_adapter = start is not None and not row.tuning.steps

@@ -55,13 +55,18 @@ def load_finished(output: Path, identity: Mapping[str, Any]) -> CheckpointMetada
         raise CheckpointError(
             f"{output / METADATA_FILE}: damaged: {key_path}: {first_error['msg']}"
         ) from error
-    requested = {key: identity[key] for key in ("config", "split", "encoder", "device")}
-    facts = info.about[START_KEY]
+    requested = {
+        key: identity[key]
+        for key in ("config", "split", "encoder", "device", "start")
+        if key in identity
+    }
+    facts, begun_from = info.about[START_KEY], start.facts.begun_from
     stored = {
         "config": facts.get("config"),
         "split": start.facts.split.digest,
         "encoder": info.encoder.digest,
         "device": facts.get("device"),
+        **({} if begun_from is None else {"start": begun_from.digest}),
     }
     check_same_training(output, stored, requested)
     if start.digest != facts.get("digest"):

@@ -25,6 +25,7 @@ from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
 from fewshot_i2v.models.checkpoints.files import episode_tensors
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.start_extras import head_facts, rates_facts
+from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
 from fewshot_i2v.models.encoders.weights import tensor_digest
 from fewshot_i2v.training.base_objectives import (
     Classification,
@@ -33,6 +34,12 @@ from fewshot_i2v.training.base_objectives import (
 )
 from fewshot_i2v.training.batches import LARGE_TRIAL, SMALL_TRIAL, TrainBatches
 from fewshot_i2v.training.class_split import TrainValSplit
+from fewshot_i2v.training.first_start import (
+    earlier_start_facts,
+    load_start,
+    read_first_start,
+    start_notes,
+)
 from fewshot_i2v.training.loop import Log, TrainingLoop
 from fewshot_i2v.training.meta_objectives import ANIL, MAML, MetaSGD, Reptile
 from fewshot_i2v.training.objective import MicroBatch, Objective, build_training_encoder
@@ -115,6 +122,7 @@ class _TrainingSetup:
     recipe: RecipeUse
     context: RunContext
     class_split: TrainValSplit
+    start: StartingPoint | None
     objective: Objective
     batches: TrainBatches
     validation: EpisodicValidation | None
@@ -126,11 +134,14 @@ class _TrainingSetup:
         context = RunContext.open(config)
         config = config.at_width(context.encoder.tower.width)
         class_split = TrainValSplit.of(context.split, config)
+        start = read_first_start(config, class_split)
         encoder = build_training_encoder(config, context.encoder.tower)
         objective = OBJECTIVES[config.objective](config, encoder, class_split.classes)
+        if start is not None:
+            load_start(start, objective, context.encoder)
         batches = TrainBatches(context, config, class_split, objective)
         validation = EpisodicValidation.of(context, class_split, objective)
-        return cls(config, recipe, context, class_split, objective, batches, validation)
+        return cls(config, recipe, context, class_split, start, objective, batches, validation)
 
     @property
     def device(self) -> torch.device:
@@ -143,6 +154,7 @@ class _TrainingSetup:
             "split": self.context.split.digest,
             "encoder": self.context.encoder.digest,
             "device": device_name(self.device),
+            **({} if self.start is None else {"start": self.start.digest}),
             "versions": {
                 "fewshot_i2v": __version__,
                 "torch": str(torch.__version__),
@@ -154,6 +166,7 @@ class _TrainingSetup:
         """Returns what a starting point records about its training."""
         config, split, class_split = self.config, self.context.split, self.class_split
         recipe = {"recipe": self.recipe.to_dict()} if self.recipe.taken else {}
+        begun_from = {} if self.start is None else {"begun_from": earlier_start_facts(self.start)}
         return {
             "kind": self.objective.kind,
             "objective": config.objective,
@@ -176,6 +189,7 @@ class _TrainingSetup:
             "device": device_name(self.device),
             "config": config.identity(),
             **recipe,
+            **begun_from,
         }
 
     def write_start(
@@ -254,6 +268,9 @@ def train(
     if info is not None:
         return TrainedStart(output, info)
     check_metadata_size(setup.training_facts(TrainingProgress.before_first_step(), ""), output)
+    if log is not None and setup.start is not None:
+        for note in start_notes(setup.start, setup.objective, setup.context.encoder):
+            log(note)
     if log is not None and config.recipe != "none":
         log(setup.recipe.remark)
     if log is not None and config.takes_lr_by_width:

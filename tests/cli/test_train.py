@@ -161,7 +161,7 @@ def test_a_dry_run_trains_nothing(fake: FakeTraining, invoke: Invoke) -> None:
     assert result.exit_code == 0
     assert json.loads(result.stdout)["config"]["seed"] == 3
     text = invoke("train", "--dry-run", "--seed", "3")
-    facts = dict(re.split(r"  +", line) for line in text.stdout.splitlines()[:9])
+    facts = dict(re.split(r"  +", line) for line in text.stdout.splitlines()[:10])
     assert facts["classes"] == "2 to train on, 1 to validate"
     assert (facts["all steps"], facts["memory"]) == ("4 min", "900 MiB")
     assert "An estimate for cpu" in text.stdout

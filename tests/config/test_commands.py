@@ -51,7 +51,7 @@ def test_train_says_that_a_shipped_configuration_is_of_evaluate(name: str) -> No
         (load_config, "validation: {every: 5}\nlr: 0.1\n", "evaluate", "train", "validation, lr"),
         (load_config, "objective: nonsense\nway: 1\n", "evaluate", "train", "objective"),
         (load_train_config, "tuning: {steps: 3}\n", "train", "evaluate", "tuning"),
-        (load_train_config, "start: fresh\n", "train", "evaluate", "start"),
+        (load_train_config, "untuned: true\n", "train", "evaluate", "untuned"),
     ],
 )
 def test_keys_of_the_other_command_in_a_file_say_whose_it_is(

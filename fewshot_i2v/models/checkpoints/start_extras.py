@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from fewshot_i2v.errors import CheckpointError
 from fewshot_i2v.models.checkpoints.files import episode_tensors, load_tensors
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata, HeadMetadata
+from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.encoders.weights import tensor_digest
-from fewshot_i2v.models.factory import NamedOptions, resolve_options
+from fewshot_i2v.models.factory import NamedOptions, depends_on_way, resolve_options
 from fewshot_i2v.models.heads.base.head import Head
 
 HEAD_PREFIX, RATES_PREFIX = "head.", "rates."
@@ -134,6 +135,27 @@ class StartHead:
             for options in (run_options, start_options)
         )
         return f"the run has {run_values}, and the head of the start {start_values}"
+
+    def why_fresh(self, head: NamedOptions, tower: Tower, *, frames: int, way: int | str) -> str:
+        """Says why a head does not begin as this one; empty where it does.
+
+        It does where name and options are the same. Where its parameters depend on the number of
+        classes, such as those of linear, there must be as many as in the training.
+
+        Args:
+            head: its name and options.
+            tower: whose features it reads.
+            frames: frames T of a clip.
+            way: its classes, a number or a range.
+
+        Raises:
+            UsageError: for a head or options that do not exist.
+        """
+        reason = self.differs_from(head)
+        same_way = way == self.method.way
+        if not reason and not same_way and depends_on_way(head, tower, frames=frames):
+            return f"it was trained for {self.method.way} classes, and the episodes have {way}"
+        return reason
 
     def load_into(self, head: Head) -> None:
         """Loads the values into every copy of a head of the same name and options.

@@ -7,7 +7,7 @@ trained too, it is in the same folder: `StartHead`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,9 +66,15 @@ class SeenOverlap:
         return ", and ".join(phrases)
 
 
-def _matching_classes(classes: Iterable[str], trained_classes: Iterable[str]) -> tuple[str, ...]:
-    keys = {normalized_class(name) for name in trained_classes}
+def _matching_classes(
+    classes: Iterable[str], of_trainings: Iterable[Iterable[str]]
+) -> tuple[str, ...]:
+    keys = {normalized_class(name) for names in of_trainings for name in names}
     return tuple(sorted(name for name in classes if normalized_class(name) in keys))
+
+
+def _matching_clips(clips: set[str], of_trainings: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return tuple(sorted(clips.intersection(name for names in of_trainings for name in names)))
 
 
 def _describe_names(classes: Sequence[str], clips: Sequence[str]) -> str:
@@ -122,6 +128,7 @@ class StartingPointFacts(_StartFactsModel):
         stored: type of the tensors in the file; they are used in float32.
         head: of the head that was trained with the adapter; None where it had no parameters.
         rates: of the gradient descent of its inner loop; None where it had none.
+        begun_from: the starting point that its training began from; None where it was untrained.
     """
 
     kind: Literal["base-trained", "meta-trained"]
@@ -136,6 +143,14 @@ class StartingPointFacts(_StartFactsModel):
     stored: Literal["float32", "float16"] = "float32"
     head: HeadFacts | None = None
     rates: ExtraFacts | None = None
+    begun_from: EarlierStartFacts | None = None
+
+    def trainings(self) -> Iterator[StartingPointFacts]:
+        """Yields the facts of its training, and of those that it began from, the last one first."""
+        facts: StartingPointFacts | None = self
+        while facts is not None:
+            yield facts
+            facts = facts.begun_from
 
     def recorded_input(self) -> dict[str, Any]:
         """Returns the input settings of its training, by configuration key; empty if unknown."""
@@ -149,21 +164,38 @@ class StartingPointFacts(_StartFactsModel):
     def overlap_with(self, split: Split, subset: str) -> SeenOverlap:
         """Finds classes and clips of a subset that the starting point was trained or selected on.
 
-        Whatever the split, clips count by name, and classes by name without case, spaces and
-        punctuation: one data set can have several splits, and base classes of one are novel in
-        another.
+        Those of the starting points that its training began from count too. Whatever the split,
+        clips count by name, and classes by name without case, spaces and punctuation: one data set
+        can have several splits, and base classes of one are novel in another.
 
         Raises:
             UnknownNameError: for a subset that the split does not have.
         """
-        classes, validation = split.classes(subset), self.validation
+        classes = split.classes(subset)
         clips = {clip.name for name in classes for clip in split.clips(subset, name)}
+        trainings = tuple(self.trainings())
+        validations = [training.validation for training in trainings]
         return SeenOverlap(
-            classes=_matching_classes(classes, self.classes),
-            clips=tuple(sorted(clips.intersection(self.clip_names))),
-            validation_classes=_matching_classes(classes, validation.classes),
-            validation_clips=tuple(sorted(clips.intersection(validation.clip_names))),
+            classes=_matching_classes(classes, (t.classes for t in trainings)),
+            clips=_matching_clips(clips, (t.clip_names for t in trainings)),
+            validation_classes=_matching_classes(classes, (v.classes for v in validations)),
+            validation_clips=_matching_clips(clips, (v.clip_names for v in validations)),
         )
+
+
+class EarlierStartFacts(StartingPointFacts):
+    """Facts of a starting point that another training began from.
+
+    Attributes:
+        name: in tables.
+        digest: sha256 of its tensors in float32.
+    """
+
+    name: str
+    digest: str
+
+
+StartingPointFacts.model_rebuild()
 
 
 def _input_settings(video: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,11 +337,14 @@ class StartingPoint:
         alternative = (
             f"give --subset {' or '.join(unseen_subsets)}, or " if unseen_subsets else "give "
         )
+        trained = ", after ".join(
+            f"{training.subset!r} of split {training.split.name!r}"
+            for training in self.facts.trainings()
+        )
         raise ConfigError(
-            f"start {self.folder}: was trained on {self.facts.subset!r} of split "
-            f"{self.facts.split.name!r}, and {subset!r} of split {split.name!r} has {overlap}. The "
-            f"figures would not be of unseen classes: {alternative}--allow-seen to have the rows "
-            "marked"
+            f"start {self.folder}: was trained on {trained}, and {subset!r} of split "
+            f"{split.name!r} has {overlap}. The figures would not be of unseen classes: "
+            f"{alternative}--allow-seen to have the rows marked"
         )
 
     def _check_method(self, adapter: Adapter) -> None:
