@@ -134,7 +134,7 @@ def training_lines(plan: Plan) -> list[str]:
         f"An estimate for {cost['device']} as busy as now. Measured: a step of a few clips of "
         "noise. Reading and augmenting clips, and validations, come on top."
     )
-    notes = [plan["recipe"]["remark"], note]
+    notes = [*plan["notes"], plan["recipe"]["remark"], note]
     return [*(f"{name:<12}{value}" for name, value in rows.items()), "", *wrap_notes(notes)]
 
 

@@ -162,6 +162,22 @@ class _TrainingSetup:
             },
         }
 
+    def notes(self, requested: TrainingConfig) -> list[str]:
+        """Returns notes for the user: what the training begins from, and where rates come from."""
+        notes = self.start_notes()
+        if requested.recipe != "none":
+            notes.append(self.recipe.remark)
+        if requested.takes_lr_by_width:
+            width = self.context.encoder.tower.width
+            notes.append(f"lr {self.config.lr:g}, for an encoder of width {width}")
+        return notes
+
+    def start_notes(self) -> list[str]:
+        """Returns notes on the starting point that the training begins from."""
+        if self.start is None:
+            return []
+        return start_notes(self.start, self.objective, self.context.encoder)
+
     def training_facts(self, status: TrainingProgress, digest: str) -> dict[str, Any]:
         """Returns what a starting point records about its training."""
         config, split, class_split = self.config, self.context.split, self.class_split
@@ -268,13 +284,9 @@ def train(
     if info is not None:
         return TrainedStart(output, info)
     check_metadata_size(setup.training_facts(TrainingProgress.before_first_step(), ""), output)
-    if log is not None and setup.start is not None:
-        for note in start_notes(setup.start, setup.objective, setup.context.encoder):
+    for note in setup.notes(config):
+        if log is not None:
             log(note)
-    if log is not None and config.recipe != "none":
-        log(setup.recipe.remark)
-    if log is not None and config.takes_lr_by_width:
-        log(f"lr {setup.config.lr:g}, for an encoder of width {setup.context.encoder.tower.width}")
     with _explaining_recipe(setup.recipe), lock_output(output):
         steps = (setup.objective, setup.batches, setup.validation)
         loop = TrainingLoop(*steps, output, identity, log)
@@ -310,10 +322,11 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
     """Reports what `train` would do, without decoding a clip or writing a file.
 
     Returns:
-        `config` (resolved), `recipe` (what is taken from it, and what is not), `classes` (training
-        and validation), `first_batch` (the clips of the first step by name) and `cost`: clips to
-        read, and seconds of the steps and memory, reckoned from short trials with a few clips of
-        noise; reading and augmenting clips, and validations, come on top.
+        `config` (resolved), `recipe` (what is taken from it, and what is not), `notes` (on the
+        starting point that it begins from), `classes` (training and validation), `first_batch` (the
+        clips of the first step by name) and `cost`: clips to read, and seconds of the steps and
+        memory, reckoned from short trials with a few clips of noise; reading and augmenting clips,
+        and validations, come on top.
     """
     check_output(config.output_folder)
     setup = _TrainingSetup.of(config)
@@ -323,6 +336,7 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
     return {
         "config": config.model_dump(mode="json"),
         "recipe": setup.recipe.to_dict(),
+        "notes": setup.start_notes(),
         "classes": {
             "trained": list(setup.class_split.classes),
             "watched": list(setup.class_split.validation_classes),

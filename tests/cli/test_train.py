@@ -61,6 +61,7 @@ class FakeTraining(ModuleType):
         return {
             "config": used.config.model_dump(mode="json"),
             "recipe": used.to_dict(),
+            "notes": [],
             "classes": classes,
             "cost": cost,
         }

@@ -228,6 +228,7 @@ def test_a_plan_names_it_and_the_command_takes_it(
     done = CliRunner().invoke(cli, ["train", str(file), "--dry-run"])
     assert done.exit_code == 0, done.output
     assert "\nstart       first\n" in done.output
+    assert "st-adapter begins from" in done.output
     done = CliRunner().invoke(cli, ["train", str(file), "--start", "fresh", "--quiet"])
     assert done.exit_code == 0, done.output
     assert read_start(output, ADAPTER).facts.begun_from is None
