@@ -35,6 +35,7 @@ def _training_configs() -> list[str]:
     "Train an adapter on base classes.",
     ("train --adapter aim -o starts/aim", "a start for one adapter on generated clips"),
     ("evaluate --start starts/aim --adapter aim", "then use it"),
+    ("train my-train.yaml --start starts/aim", "a training that begins from it"),
     ("train my-train.yaml --dry-run", "what a file would do, and how long it would take"),
     epilog=EXIT_CODES,
 )

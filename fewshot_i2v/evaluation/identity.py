@@ -162,10 +162,12 @@ def row_notes(row: RowConfig, context: EvaluationContext, start: StartingPoint |
             f"{start.folder}: {mismatch}"
         )
     if start is not None and (start.facts.model_extra or {}).get("best_step") == 0:
-        earlier = start.facts.begun_from
-        state = "the untrained adapter" if earlier is None else f"that of {earlier.name}"
+        begun_from = start.facts.begun_from
+        first = "the untrained adapter"
+        if begun_from:
+            first = f"the start {begun_from[0].start_name} that it began from"
         notes.append(
-            f"{name}: its start, {start.folder}, is {state}, since no later state of its training "
+            f"{name}: its start, {start.folder}, is {first}, since no later state of its training "
             "was better on validation"
         )
     notes += _notes_on_rates(row, start)

@@ -18,16 +18,18 @@ from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.start_index import MAX_METADATA_BYTES
 from fewshot_i2v.models.checkpoints.starting_point import TrainingFacts, read_start
 from fewshot_i2v.runs.lock import RunLock
+from fewshot_i2v.training.first_start import history_digest
 from fewshot_i2v.training.state import STATE_FILE, STATE_FOLDER, check_same_training
 from fewshot_i2v.utils.files import sync_file, sync_folder
+from fewshot_i2v.utils.input_files import MAX_JSON_VALUES, count_json_values
 
 START_KEY = "start"
 """Key of `CheckpointMetadata.about` under which a starting point says how it was trained."""
 _DRAFT_FOLDER = "new"
 _STATE_FILE_PREFIXES = ("running", STATE_FILE, f".{STATE_FILE}.", _DRAFT_FOLDER)
 """How the names of all begin that a training keeps in its hidden folder."""
-_METADATA_RESERVE = 1 << 20
-"""Bytes of `adapter.json` that are not lists of classes and clips, with room for a long curve."""
+_METADATA_RESERVE, _VALUES_RESERVE = 1 << 20, 1 << 17
+"""Bytes and values of `adapter.json` that are not known yet, with room for a long curve."""
 
 
 def load_finished(output: Path, identity: Mapping[str, Any]) -> CheckpointMetadata | None:
@@ -60,13 +62,14 @@ def load_finished(output: Path, identity: Mapping[str, Any]) -> CheckpointMetada
         for key in ("config", "split", "encoder", "device", "start")
         if key in identity
     }
-    facts, begun_from = info.about[START_KEY], start.facts.begun_from
+    facts = info.about[START_KEY]
+    begun_from = facts.get("begun_from")
     stored = {
         "config": facts.get("config"),
         "split": start.facts.split.digest,
         "encoder": info.encoder.digest,
         "device": facts.get("device"),
-        **({} if begun_from is None else {"start": begun_from.digest}),
+        **({"start": history_digest(begun_from)} if begun_from else {}),
     }
     check_same_training(output, stored, requested)
     if start.digest != facts.get("digest"):
@@ -156,12 +159,19 @@ def check_metadata_size(facts: Mapping[str, Any], output: Path) -> None:
     Raises:
         ConfigError: naming the size.
     """
-    size = len(json.dumps(facts, indent=2))
-    if size > MAX_METADATA_BYTES - _METADATA_RESERVE:
-        raise ConfigError(
-            f"{output / METADATA_FILE}: would have {size} bytes, most of them names of clips; at "
-            f"most {MAX_METADATA_BYTES} are read. Train on a split of fewer clips"
-        )
+    text = json.dumps({"about": {START_KEY: facts}}, indent=2)
+    problem = ""
+    if len(text) > MAX_METADATA_BYTES - _METADATA_RESERVE:
+        problem = f"would have {len(text)} bytes; at most {MAX_METADATA_BYTES} are read"
+    elif count_json_values(text) > MAX_JSON_VALUES - _VALUES_RESERVE:
+        problem = f"would have {count_json_values(text)} values; at most {MAX_JSON_VALUES} are read"
+    if not problem:
+        return
+    earlier = " and of those that it began from" if facts.get("begun_from") else ""
+    raise ConfigError(
+        f"{output / METADATA_FILE}: {problem}. Most of them are names of clips of this training"
+        f"{earlier}: train on a split of fewer clips" + (", or without start" if earlier else "")
+    )
 
 
 @contextmanager

@@ -35,7 +35,8 @@ from fewshot_i2v.training.base_objectives import (
 from fewshot_i2v.training.batches import LARGE_TRIAL, SMALL_TRIAL, TrainBatches
 from fewshot_i2v.training.class_split import TrainValSplit
 from fewshot_i2v.training.first_start import (
-    earlier_start_facts,
+    earlier_trainings,
+    history_digest,
     load_start,
     read_first_start,
     start_notes,
@@ -154,7 +155,11 @@ class _TrainingSetup:
             "split": self.context.split.digest,
             "encoder": self.context.encoder.digest,
             "device": device_name(self.device),
-            **({} if self.start is None else {"start": self.start.digest}),
+            **(
+                {}
+                if self.start is None
+                else {"start": history_digest(earlier_trainings(self.start))}
+            ),
             "versions": {
                 "fewshot_i2v": __version__,
                 "torch": str(torch.__version__),
@@ -182,7 +187,7 @@ class _TrainingSetup:
         """Returns what a starting point records about its training."""
         config, split, class_split = self.config, self.context.split, self.class_split
         recipe = {"recipe": self.recipe.to_dict()} if self.recipe.taken else {}
-        begun_from = {} if self.start is None else {"begun_from": earlier_start_facts(self.start)}
+        begun_from = {} if self.start is None else {"begun_from": earlier_trainings(self.start)}
         return {
             "kind": self.objective.kind,
             "objective": config.objective,

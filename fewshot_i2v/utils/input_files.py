@@ -132,14 +132,19 @@ def open_lines(path: str | Path) -> TextIO:
     return io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
 
 
+def count_json_values(text: bytes | str) -> int:
+    """Count the values of a JSON text, or a few more: commas and brackets in strings count too."""
+    data = text if isinstance(text, bytes) else text.encode()
+    return sum(map(data.count, (b",", b"[", b"{")))
+
+
 def parse_json(data: bytes | str, parse_constant: Callable[[str], object] | None = None) -> Any:  # noqa: ANN401 - whatever it holds
     """Parse JSON as `json.loads` does, but never use much more memory than its text.
 
     Raises:
         ValueError: for invalid JSON, too deep nesting, or too many values.
     """
-    text = data if isinstance(data, bytes) else data.encode()
-    if sum(map(text.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+    if count_json_values(data) > MAX_JSON_VALUES:
         raise ValueError(f"has more than {MAX_JSON_VALUES} values, the most that is read")
     try:
         return json.loads(data, parse_constant=parse_constant)

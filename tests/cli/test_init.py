@@ -44,6 +44,7 @@ def test_the_file_loads_and_the_next_command_runs(
         lambda config: {
             "config": config.model_dump(mode="json"),
             "recipe": take_recipe(config).to_dict(),
+            "notes": [],
             "classes": {"trained": [], "watched": []},
             "cost": cost,
         },

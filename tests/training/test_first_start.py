@@ -10,12 +10,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from fewshot_i2v import evaluate
 from fewshot_i2v.cli._root import cli
 from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import CheckpointError, ConfigError, UnknownNameError
 from fewshot_i2v.models.checkpoints.starting_point import SeenOverlap, StartingPoint, read_start
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
-from fewshot_i2v.training import loop
+from fewshot_i2v.training import loop, output_folder
 from fewshot_i2v.training import train as train_module
 from fewshot_i2v.training.state import save_state
 from fewshot_i2v.training.train import TrainedStart, train
@@ -74,16 +75,17 @@ def test_its_start_tells_of_every_training(folder: Path, tmp_path: Path, encoder
     first = read_start(tmp_path / "first", ADAPTER)
     second = _train(folder, tmp_path / "second", start=str(first.folder))
     third = _train(folder, tmp_path / "third", start=str(second.folder), seed=1)
-    assert second.facts.begun_from is not None
-    assert (second.facts.begun_from.name, second.facts.begun_from.digest) == ("first", first.digest)
-    assert [t.classes for t in third.facts.trainings()] == [
+    (begun_from,) = second.facts.begun_from
+    assert (begun_from.start_name, begun_from.digest) == ("first", first.digest)
+    assert [earlier.start_name for earlier in third.facts.begun_from] == ["second", "first"]
+    assert [t.classes for t in third.facts.trainings] == [
         second.facts.classes,
         second.facts.classes,
         ["brightens"],
     ]
     about = json.loads((third.folder / "adapter.json").read_text(encoding="utf-8"))["about"]
     assert "curve" in about["start"]
-    assert "curve" not in about["start"]["begun_from"]
+    assert not any("curve" in earlier for earlier in about["start"]["begun_from"])
 
     split = load_split(folder / "few.yaml")
     assert third.facts.overlap_with(split, "novel") == SeenOverlap(classes=("brightens",))
@@ -102,23 +104,33 @@ class _StoppedError(Exception):
     """Stands for a kill."""
 
 
-def test_a_stopped_one_ends_with_the_same_files(
-    folder: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_start(tmp_path / "first", encoder)
-    whole = _train(folder, tmp_path / "whole", start=str(tmp_path / "first"))
+def _stop_at_first_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training ends right after its first saved state, as if it were killed there."""
 
     def save(*args: Any) -> None:
         save_state(*args)
         raise _StoppedError
 
     monkeypatch.setattr(loop, "save_state", save)
+
+
+@pytest.mark.parametrize("head", ["prototype:pooling=ordered,center=true", TRX])
+def test_a_stopped_one_ends_with_the_same_files(
+    folder: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    make_start(tmp_path / "first", encoder, head=TRX)
+    start, settled = str(tmp_path / "first"), {"head": head, "head_lr": 0.05}
+    complete = _train(folder, tmp_path / "complete", start=start, **settled)
+    _stop_at_first_save(monkeypatch)
     with pytest.raises(_StoppedError):
-        _train(folder, tmp_path / "stopped", start=str(tmp_path / "first"))
+        _train(folder, tmp_path / "stopped", start=start, **settled)
     monkeypatch.undo()
-    (tmp_path / "first").rename(tmp_path / "moved")  # its digest counts, not where it lies
-    stopped = _train(folder, tmp_path / "stopped", start=str(tmp_path / "moved"))
-    assert stopped.digest == whole.digest
+    (tmp_path / "first").rename(tmp_path / "moved")  # its content counts, not where it lies
+    stopped = _train(folder, tmp_path / "stopped", start=str(tmp_path / "moved"), **settled)
+    assert stopped.digest == complete.digest
+    if complete.head is not None and stopped.head is not None:
+        assert stopped.head.digest == complete.head.digest
+    assert (complete.head is None) == (stopped.head is None) == (head != TRX)
 
 
 def test_another_start_is_another_training(folder: Path, tmp_path: Path, encoder: Encoder) -> None:
@@ -131,12 +143,90 @@ def test_another_start_is_another_training(folder: Path, tmp_path: Path, encoder
         ):
             _train(folder, tmp_path / "trained", start=start)
     fresh = _train(folder, tmp_path / "fresh")
-    assert fresh.facts.begun_from is None
+    assert fresh.facts.begun_from == []
     with pytest.raises(CheckpointError, match=r"another training is in this folder:\n  start: "):
         _train(folder, tmp_path / "fresh", start=str(tmp_path / "first"))
     assert (
         _train(folder, tmp_path / "trained", start=str(tmp_path / "first")).digest == begun.digest
     )
+
+
+def test_what_a_start_holds_and_has_seen_is_part_of_the_training(
+    folder: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starts with the same adapter, which differ in their head or in the classes of before."""
+    changes: list[dict[str, Any]] = [{}, {"classes": ["brightens", "run"]}, {"head": TRX}]
+    starts = [str(tmp_path / f"start-{i}") for i in range(3)]
+    for start, change in zip(starts, changes, strict=True):
+        make_start(Path(start), encoder, **change)
+    assert len({read_start(start, ADAPTER).digest for start in starts}) == 1
+    _train(folder, tmp_path / "done", start=starts[0])
+    _stop_at_first_save(monkeypatch)
+    with pytest.raises(_StoppedError):
+        _train(folder, tmp_path / "begun", start=starts[0])
+    monkeypatch.undo()
+    for start in starts[1:]:
+        for name in ("done", "begun"):
+            with pytest.raises(CheckpointError, match="another training is in this folder"):
+                _train(folder, tmp_path / name, start=start)
+
+
+def test_its_output_does_not_take_the_place_of_its_start(
+    folder: Path, tmp_path: Path, encoder: Encoder
+) -> None:
+    several = tmp_path / "several"
+    for name in (ADAPTER, "aim"):
+        make_start(several / name, encoder, name)
+    own = str(several / ADAPTER)
+    with pytest.raises(ConfigError, match=r"start and output are both .*: give another --output"):
+        _train(folder, several / ADAPTER, start=own)
+    with pytest.raises(ConfigError, match="a second starting point for 'st-adapter' in"):
+        _train(folder, several / "next", start=str(several))
+    begun = _train(folder, tmp_path / "next", start=str(several))
+    assert begun.facts.begun_from[0].digest == read_start(several, ADAPTER).digest
+    assert _train(folder, tmp_path / "again", start=own).digest == begun.digest
+
+
+def test_a_state_of_half_precision_is_where_it_begins(
+    folder: Path, tmp_path: Path, encoder: Encoder
+) -> None:
+    make_start(tmp_path / "half", encoder, half=True)
+    first = read_start(tmp_path / "half", ADAPTER)
+    begun = _train(folder, tmp_path / "next", start=str(first.folder), **_NO_CHANGE)
+    assert begun.facts.stored == "float32"
+    assert begun.facts.begun_from[0].digest == first.digest
+    for name, value in first.tensors.items():
+        torch.testing.assert_close(begun.tensors[name], value)
+
+
+def test_evaluations_refuse_and_mark_what_an_earlier_training_has_seen(
+    folder: Path, tmp_path: Path, encoder: Encoder
+) -> None:
+    make_start(tmp_path / "first", encoder, classes=["brightens"])
+    _train(folder, tmp_path / "next", start=str(tmp_path / "first"))
+    shared = ("split", "encoder", "video", "precision", "adapter", "head", "device", "cache")
+    keys = settings(folder, tmp_path / "run", adapter=ADAPTER)
+    run = {key: keys[key] for key in shared} | {
+        **{"start": str(tmp_path / "next"), "way": 2, "shot": 1, "query": 2, "episodes": 2},
+        **{"tuning": {"steps": 0, "recipe": "none"}, "output": str(tmp_path / "run")},
+    }
+    with pytest.raises(ConfigError, match=r"has 1 class \(brightens\) that it was trained on"):
+        evaluate(run)
+    (row,) = evaluate(run | {"allow_seen": True}).rows
+    header = json.loads((row.folder / "run.json").read_text(encoding="utf-8"))
+    assert header["marks"]["start"]["seen"]["classes"] == ["brightens"]
+
+
+def test_names_of_clips_that_are_too_many_to_read_again_are_refused_before_the_first_step(
+    folder: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_start(tmp_path / "first", encoder, clip_names=[f"{n}.mp4" for n in range(500)])
+    for limit, least in (("MAX_METADATA_BYTES", 1 << 20), ("MAX_JSON_VALUES", 1 << 17)):
+        with monkeypatch.context() as patch:
+            patch.setattr(output_folder, limit, least + 400)
+            patch.setattr(loop.TrainingLoop, "run", lambda *_: pytest.fail("a step was run"))
+            with pytest.raises(ConfigError, match="of those that it began from: train on a split"):
+                _train(folder, tmp_path / limit, start=str(tmp_path / "first"))
 
 
 def _log(folder: Path, output: Path, **changes: Any) -> list[str]:
@@ -177,7 +267,10 @@ def test_its_head_begins_as_that_of_the_start_where_it_is_the_same(
         in ("\n".join(notes))
     )
     without = _log(folder, tmp_path / "without", start=start, **_NO_CHANGE)
-    assert not any("the head" in note for note in without)
+    assert "the head of the start, trx, is not trained further" in without
+    make_start(tmp_path / "plain", encoder)
+    plain = _log(folder, tmp_path / "next", start=str(tmp_path / "plain"), **same)
+    assert not any("the head" in note for note in plain)
 
 
 def test_rates_of_the_start_are_not_those_of_its_inner_loop(
@@ -202,7 +295,8 @@ def test_a_start_that_does_not_fit_is_refused(
         (
             {"start": str(tmp_path / "seen")},
             ConfigError,
-            r"of the validation classes of this training it was trained on 1 class \(moves-up\)",
+            r"seen: the validation classes of this training have 1 class \(moves-up\) that it was "
+            r"trained on, and so cannot tell which state is best. Give another validation.subset, ",
         ),
     ]
     for i, (changes, error, message) in enumerate(cases):
@@ -210,7 +304,7 @@ def test_a_start_that_does_not_fit_is_refused(
             _train(folder, tmp_path / f"output-{i}", **{"start": str(tmp_path / "first")} | changes)
         assert not (tmp_path / f"output-{i}" / "adapter.json").exists()
     held_out = {"validation": {"subset": "off"}, "start": str(tmp_path / "seen")}
-    assert _train(folder, tmp_path / "last-state", **held_out).facts.begun_from is not None
+    assert len(_train(folder, tmp_path / "last-state", **held_out).facts.begun_from) == 1
 
 
 def test_a_plan_names_it_and_the_command_takes_it(
@@ -231,7 +325,7 @@ def test_a_plan_names_it_and_the_command_takes_it(
     assert "st-adapter begins from" in done.output
     done = CliRunner().invoke(cli, ["train", str(file), "--start", "fresh", "--quiet"])
     assert done.exit_code == 0, done.output
-    assert read_start(output, ADAPTER).facts.begun_from is None
+    assert read_start(output, ADAPTER).facts.begun_from == []
 
 
 def test_a_start_that_no_step_made_better_is_that_of_before(
@@ -252,11 +346,11 @@ def test_a_start_that_no_step_made_better_is_that_of_before(
 def test_facts_of_earlier_versions_have_none(tmp_path: Path, encoder: Encoder) -> None:
     make_start(tmp_path / "first", encoder)
     facts = read_start(tmp_path / "first", ADAPTER).facts
-    assert list(facts.trainings()) == [facts]
+    assert facts.trainings == (facts,)
 
 
 def test_a_result_says_what_it_began_from(folder: Path, tmp_path: Path, encoder: Encoder) -> None:
     make_start(tmp_path / "first", encoder)
     config = train_config(folder, tmp_path / "next", adapter=ADAPTER, start=str(tmp_path / "first"))
     trained: TrainedStart = train(config)
-    assert trained.to_dict()["begun_from"]["name"] == "first"
+    assert trained.to_dict()["begun_from"][0]["start_name"] == "first"

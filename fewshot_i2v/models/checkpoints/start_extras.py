@@ -161,7 +161,7 @@ class StartHead:
         """Loads the values into every copy of a head of the same name and options.
 
         Args:
-            head: of E copies, on the CPU; changed.
+            head: of E copies; changed.
 
         Raises:
             CheckpointError: when its parameters have other shapes, as for another number of frames.

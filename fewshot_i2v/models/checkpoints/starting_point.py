@@ -7,7 +7,7 @@ trained too, it is in the same folder: `StartHead`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -112,45 +112,64 @@ class ValidationFacts(_StartFactsModel):
     clip_names: list[str] = Field(default_factory=list)
 
 
-class StartingPointFacts(_StartFactsModel):
-    """What a starting point was trained on, and how; unlisted keys are retained.
+class SeenFacts(_StartFactsModel):
+    """What one training has seen.
 
     Attributes:
         kind: "base-trained" or "meta-trained".
-        objective: of the training.
         split: the split of the training classes.
         subset: of that split.
         classes: training classes.
         clip_names: training clips.
         validation: what its state was selected on.
-        seed: of the training.
         steps: of the training.
-        stored: type of the tensors in the file; they are used in float32.
-        head: of the head that was trained with the adapter; None where it had no parameters.
-        rates: of the gradient descent of its inner loop; None where it had none.
-        begun_from: the starting point that its training began from; None where it was untrained.
     """
 
     kind: Literal["base-trained", "meta-trained"]
-    objective: str
     split: SplitFacts
     subset: str
     classes: list[str]
     clip_names: list[str]
     validation: ValidationFacts = ValidationFacts()
-    seed: int
     steps: int
+
+
+class EarlierTrainingFacts(SeenFacts):
+    """What a starting point that another training began from had seen.
+
+    Attributes:
+        start_name: of that starting point, in tables.
+        digest: sha256 of its tensors in float32.
+    """
+
+    start_name: str
+    digest: str
+
+
+class StartingPointFacts(SeenFacts):
+    """What a starting point was trained on, and how; unlisted keys are retained.
+
+    Attributes:
+        objective: of the training.
+        seed: of the training.
+        stored: type of the tensors in the file; they are used in float32.
+        head: of the head that was trained with the adapter; None where it had no parameters.
+        rates: of the gradient descent of its inner loop; None where it had none.
+        begun_from: the starting point that its training began from, then the one that this one's
+            began from, and so on; empty where it began untrained.
+    """
+
+    objective: str
+    seed: int
     stored: Literal["float32", "float16"] = "float32"
     head: HeadFacts | None = None
     rates: ExtraFacts | None = None
-    begun_from: EarlierStartFacts | None = None
+    begun_from: list[EarlierTrainingFacts] = Field(default_factory=list)
 
-    def trainings(self) -> Iterator[StartingPointFacts]:
-        """Yields the facts of its training, and of those that it began from, the last one first."""
-        facts: StartingPointFacts | None = self
-        while facts is not None:
-            yield facts
-            facts = facts.begun_from
+    @property
+    def trainings(self) -> tuple[SeenFacts, ...]:
+        """Facts of its training, and of those that it began from, the last one first."""
+        return self, *self.begun_from
 
     def recorded_input(self) -> dict[str, Any]:
         """Returns the input settings of its training, by configuration key; empty if unknown."""
@@ -173,7 +192,7 @@ class StartingPointFacts(_StartFactsModel):
         """
         classes = split.classes(subset)
         clips = {clip.name for name in classes for clip in split.clips(subset, name)}
-        trainings = tuple(self.trainings())
+        trainings = self.trainings
         validations = [training.validation for training in trainings]
         return SeenOverlap(
             classes=_matching_classes(classes, (t.classes for t in trainings)),
@@ -181,21 +200,6 @@ class StartingPointFacts(_StartFactsModel):
             validation_classes=_matching_classes(classes, (v.classes for v in validations)),
             validation_clips=_matching_clips(clips, (v.clip_names for v in validations)),
         )
-
-
-class EarlierStartFacts(StartingPointFacts):
-    """Facts of a starting point that another training began from.
-
-    Attributes:
-        name: in tables.
-        digest: sha256 of its tensors in float32.
-    """
-
-    name: str
-    digest: str
-
-
-StartingPointFacts.model_rebuild()
 
 
 def _input_settings(video: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,7 +281,7 @@ class StartingPoint:
         """Loads the values of the starting point into every copy of an adapter.
 
         Args:
-            adapter: of E copies, on the CPU; changed.
+            adapter: of E copies; changed.
             encoder: the encoder that the adapter was built for.
 
         Raises:
@@ -339,7 +343,7 @@ class StartingPoint:
         )
         trained = ", after ".join(
             f"{training.subset!r} of split {training.split.name!r}"
-            for training in self.facts.trainings()
+            for training in self.facts.trainings
         )
         raise ConfigError(
             f"start {self.folder}: was trained on {trained}, and {subset!r} of split "
@@ -374,7 +378,7 @@ class StartingPoint:
         if actual.digest != expected.digest:
             raise CheckpointError(
                 f"{self.folder}: {self.metadata.adapter.name} was trained on {expected.label}; the "
-                f"run is of {actual.label}. Evaluate with the encoder that it was trained on"
+                f"run is of {actual.label}. Use the encoder that it was trained on"
             )
         if actual.image_size == expected.image_size:
             return
