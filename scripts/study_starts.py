@@ -1,6 +1,6 @@
 """What starting points bring on `egogestar`: read in several ways, tuned, with shuffled frames.
 
-    python scripts/study_starts.py OPTIONS read
+    python scripts/study_starts.py OPTIONS read [--against WORK]
     python scripts/study_starts.py OPTIONS tune --adapter aim --shot 1
     python scripts/study_starts.py OPTIONS shuffle
 
@@ -37,6 +37,7 @@ from fewshot_i2v.runs.prediction_reader import (
     average_recorded_rows,
 )
 from fewshot_i2v.runs.row_summary import RowSummary
+from fewshot_i2v.runs.run_index import read_row
 from fewshot_i2v.statistics import mean_interval
 from fewshot_i2v.tuning.run_context import resolve_device
 from fewshot_i2v.utils.environment import device_name, git_commit
@@ -176,6 +177,11 @@ class Study:
         still = {"tuning": {"steps": 0, "recipe": "none"}, "episodes": episodes}
         return self.rows(name, adapter, READOUTS, **still, **keys)
 
+    def finished(self, work: Path) -> Table:
+        """Reads the rows of these adapters that `read` with another --work wrote."""
+        folders = [folder for a in self.trained() for folder in (work / f"read-{a}").glob("*/")]
+        return by_setting([read_row(folder) for folder in sorted(folders)], self.reader)
+
     def trained(self) -> list[str]:
         """Adapters that a start is there for."""
         return [a for a in ADAPTERS if any((s / a / "adapter.json").is_file() for s in self.starts)]
@@ -233,11 +239,17 @@ def main(
 
 @main.command()
 @click.option("--episodes", default=200, show_default=True)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="--work of another `read`, whose rows of the same adapters are compared with, too.",
+)
 @click.pass_obj
-def read(study: Study, episodes: int) -> None:
+def read(study: Study, episodes: int, against: Path | None) -> None:
     """Reads all starts without tuning, in several readouts."""
     frozen = study.untuned("frozen", episodes)
     tables = {adapter: study.untuned(adapter, episodes) for adapter in study.trained()}
+    others = {} if against is None else {against.name: study.finished(against)}
     lines = []
     for table in (frozen, *tables.values()):
         for (_, head, shot), rows in table.items():
@@ -245,6 +257,8 @@ def read(study: Study, episodes: int) -> None:
                 "frozen in the same readout": frozen["frozen", head, shot],
                 "best training-free": frozen["frozen", head_of(BEST_TRAINING_FREE), shot],
             }
+            setting = rows.rows[0].adapter, head, shot
+            over |= {name: other[setting] for name, other in others.items() if setting in other}
             gains = {name: rows.gain_over(other) for name, other in over.items()}
             lines.append({**rows.line(), "start": rows.rows[0].start, "over": gains})
     study.record("read", lines)

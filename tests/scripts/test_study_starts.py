@@ -36,9 +36,9 @@ class Study:
                 start.mkdir(parents=True)
                 (start / "adapter.json").touch()
 
-    def call(self, *args: str) -> Result:
+    def call(self, *args: str, work: Path | None = None) -> Result:
         shared = ["--root", "clips", "--architecture", "vit.json", "--pretrained", "vit.st"]
-        shared += ["--work", str(self.folder), "--start", str(self.folder / "seed-0")]
+        shared += ["--work", str(work or self.folder), "--start", str(self.folder / "seed-0")]
         shared += ["--start", str(self.folder / "seed-1"), *args]
         return CliRunner().invoke(self.script["main"], shared, catch_exceptions=False)
 
@@ -98,6 +98,18 @@ def test_starts_are_read_beside_the_frozen_encoder(study: Study) -> None:
     same_readout = aim["over"]["frozen in the same readout"]
     # the same in every episode: no interval
     assert (same_readout["gain"], same_readout["half_width"]) == (12.0, None)
+
+
+def test_the_same_adapters_from_other_starts_are_compared_with(study: Study) -> None:
+    earlier = study.folder
+    study.call("read", "--episodes", "6")
+    (earlier / "seed-1" / "aim" / "adapter.json").unlink()
+    study.call("read", "--episodes", "6", "--against", str(earlier), work=earlier / "later")
+    lines = json.loads((earlier / "later" / "report.json").read_text())["read"]
+    # the first seed alone is 2 points below the mean of both
+    assert one_shot_line(lines, "aim")["over"][earlier.name]["gain"] == -2.0
+    assert one_shot_line(lines, "full")["over"][earlier.name]["gain"] == 0.0
+    assert earlier.name not in one_shot_line(lines, "frozen")["over"]
 
 
 def test_gains_have_an_interval_for_other_clips(study: Study) -> None:
