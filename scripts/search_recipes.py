@@ -145,7 +145,14 @@ def candidates_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield str(name), dict(keys)
 
 
-def search(config: EvaluationConfig, candidates: Path, out: Path) -> None:
+def gain_lines(result: Accuracies, baseline: Accuracies) -> Iterator[str]:
+    """Yields a line for each head with the gain over a baseline, which may have no mixed logits."""
+    for label, accuracies in result.items():
+        own = label if label in baseline else label.removesuffix(MIXED)
+        yield f"    {gain(accuracies, baseline[own])}  {label}"
+
+
+def search(config: EvaluationConfig, candidates: Path, out: Path, over: str) -> None:
     """Runs what is missing of a search, and prints a line for each result."""
     lines = out.read_text().splitlines() if out.exists() else []
     done = {(r["row"], r["candidate"]): r for r in map(json.loads, lines)}
@@ -188,11 +195,13 @@ def search(config: EvaluationConfig, candidates: Path, out: Path) -> None:
                 }
                 with out.open("a") as file:
                     file.write(json.dumps(done[row, name]) + "\n")
-            result, baseline = done[row, name], done[row, UNTUNED]
+            result = done[row, name]
             click.echo(f"{row}  {name}  {result['seconds']:.1f} s an episode")
-            for label, values_of_head in result["accuracies"].items():
-                untuned = baseline["accuracies"][label.removesuffix(MIXED)]
-                click.echo(f"    {gain(values_of_head, untuned)}  {label}")
+            if (row, over) not in done:  # of candidates before it
+                click.echo(f"    {over}: not done yet")
+                continue
+            for line in gain_lines(result["accuracies"], done[row, over]["accuracies"]):
+                click.echo(line)
 
 
 @click.command(help=__doc__)
@@ -200,7 +209,14 @@ def search(config: EvaluationConfig, candidates: Path, out: Path) -> None:
 @click.argument("candidates", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("keys", nargs=-1)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
-def main(config: str, candidates: Path, keys: tuple[str, ...], out: Path) -> None:
+@click.option(
+    "--over",
+    default=UNTUNED,
+    show_default=True,
+    metavar="CANDIDATE",
+    help="Which candidate gains are over, such as the one that others leave a part out of.",
+)
+def main(config: str, candidates: Path, keys: tuple[str, ...], out: Path, over: str) -> None:
     """Runs the search."""
     overrides = {
         key: parse_value(text, key) for key, _, text in (item.partition("=") for item in keys)
@@ -212,7 +228,9 @@ def main(config: str, candidates: Path, keys: tuple[str, ...], out: Path) -> Non
                 f"subset={loaded.subset}: recipes are chosen on other classes than those of the "
                 "evaluation; give subset=val or subset=base"
             )
-        search(loaded, candidates, out)
+        if over not in dict(candidates_of(candidates)):
+            raise click.BadParameter(f"{over}: {candidates} has no such name", param_hint="--over")
+        search(loaded, candidates, out, over)
     except FewshotError as error:
         raise click.ClickException(str(error)) from error
 

@@ -73,6 +73,14 @@ def test_each_candidate_is_tuned_once_and_read_by_all_heads(
     again = _search(script, config, candidates, "--out", out)
     assert again.output == result.output  # nothing is tuned again
     assert len(Path(out).read_text().splitlines()) == 3
+    over = _search(script, config, candidates, "--out", out, "--over", "one step")
+    (its_own,) = over.output.split("\nst-adapter")[1:2]
+    assert "one step" in its_own
+    assert its_own.count("( +0.0 +-  0.0)") == 4
+    assert len(Path(out).read_text().splitlines()) == 3
+    wrong = _search(script, config, candidates, "--out", out, "--over", "two")
+    assert "two: " in wrong.output
+    assert wrong.exit_code == 2
     other = _search(script, config, candidates, "--out", out, "head=prototype")
     assert other.exit_code != 0
     assert "read by other heads" in other.output
