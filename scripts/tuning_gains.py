@@ -87,6 +87,7 @@ def row_line(row: RowSummary) -> dict[str, Any]:
         "start": start_of(row),
         "steps": steps_of(row),
         "untuned_weight": row.config["tuning"].get("untuned_weight", 0.0),
+        "min_loss": row.config["tuning"].get("min_loss", 0.0),
         "head": row.head,
         "shot": row.shot,
         "episodes": row.episodes,

@@ -58,6 +58,7 @@ CASES: dict[str, dict[str, Any]] = {
     "uneven shots": {"head": "trx", "shot": "1-3", "uneven_shots": True},
     "shuffled": {"head": "otam", "frame_order": "shuffled"},
     "untuned logits": {"head": _ORDERED, "shot": 2, "tuning": {"untuned_weight": 0.5}},
+    "untuned episodes": {"head": _ORDERED, "shot": 2, "tuning": {"min_loss": 2.25}},
     "clipped gradients": {"head": "linear", "tuning": {"clip_norm": 0.1}},
     **{
         f"demo {head}": {"encoder": {"name": "demo"}, "adapter": "bitfit", "head": head}
@@ -118,6 +119,14 @@ def test_it_runs_on_the_device_and_no_step_waits_for_it(
     # episodes of another shape come after them, with steps of their own
     first, second = waits_after_steps[:2] or (Counter(), Counter())
     assert not second - first
+
+
+def test_of_the_untuned_episodes_one_is_tuned(folder: Path) -> None:
+    result, log = run_pretended(folder, "untuned episodes", 3)
+    assert not log.faults
+    (row,) = result.rows
+    losses = [record.losses for record in read_run(row.folder).records.values()]
+    assert sorted(map(len, losses)) == [1, 3]
 
 
 @pytest.mark.parametrize("name", ["aim", "m-adapter"])

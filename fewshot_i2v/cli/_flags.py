@@ -51,7 +51,7 @@ _LAYOUTS = {
             "Tuning",
             "tuning",
             "recipe steps lr",
-            f"head_lr optimizer {_OPTIMIZER} flip colour temporal views untuned_weight",
+            f"head_lr optimizer {_OPTIMIZER} flip colour temporal views untuned_weight min_loss",
         ),
         (
             "Running",

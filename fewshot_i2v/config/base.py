@@ -344,6 +344,11 @@ class FinetuneConfig(SupportLossConfig, OptimizerConfig, _FinetuneSteps):
         "clips; the tuned ones have the rest. For heads without weights of their own, or with "
         "those of the start.",
     )
+    min_loss: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.0,
+        description="An episode whose support loss before the first step is smaller is left "
+        "untuned: there is nothing to learn, and steps would only add noise.",
+    )
 
     @property
     def augments(self) -> bool:

@@ -66,6 +66,7 @@ _DEFAULTS_OF_LATER_TUNING_KEYS: dict[str, Any] = {
     "optimizer": "adamw",
     "label_smoothing": 0.0,
     "untuned_weight": 0.0,
+    "min_loss": 0.0,
 }
 """Keys that rows of earlier versions do not have, with the values that change nothing."""
 

@@ -444,7 +444,7 @@ class RowRunner:
         seconds = (perf_counter() - start_time) / len(group)
         memory = peak_memory_mb(device, len(group))
         records = [
-            record_of(episode, probabilities[e], result.losses[e].tolist(), seconds, memory)
+            record_of(episode, probabilities[e], result.losses_of(e), seconds, memory)
             for e, episode in enumerate(group)
         ]
         logits = result.logits.cpu()

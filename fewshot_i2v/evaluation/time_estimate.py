@@ -36,7 +36,7 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import (
 )
 from fewshot_i2v.models.factory import resolve_options
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT, SupportAugmenter
-from fewshot_i2v.tuning.finetune import episode_losses
+from fewshot_i2v.tuning.support_loss import episode_losses
 from fewshot_i2v.utils.environment import peak_memory_mb
 from fewshot_i2v.utils.timing import LONG_SECONDS, best_seconds
 

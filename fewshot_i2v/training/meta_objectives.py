@@ -43,7 +43,7 @@ from fewshot_i2v.training.objective import (
     split_support,
 )
 from fewshot_i2v.training.parameter_copies import independent_copies, shared_view, with_parameters
-from fewshot_i2v.tuning.finetune import episode_losses
+from fewshot_i2v.tuning.support_loss import episode_losses
 from fewshot_i2v.utils.seeding import derive_seed
 
 

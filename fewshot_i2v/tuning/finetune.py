@@ -16,7 +16,6 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.errors import TuningError
@@ -32,7 +31,9 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import (
 from fewshot_i2v.models.device_memory import PartSize
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.models.heads.base.labels import derive_labels, labels_on_host, send_labels
+from fewshot_i2v.tuning.episodes_without_loss import EpisodesWithoutLoss
 from fewshot_i2v.tuning.optimizers import AdamW, RateDescent, TuningOptimizer
+from fewshot_i2v.tuning.support_loss import support_losses
 
 _ADVICE = (
     "a smaller tuning.lr, tuning.head_lr or tuning.weight_decay, a longer tuning.warmup or "
@@ -87,7 +88,8 @@ class FinetuneResult:
 
     Attributes:
         logits: of the query clips, (E, Q, way), float32.
-        losses: support loss before each step, (E, steps), float32.
+        losses: support loss before each step, (E, steps), float32; nan for the steps that an
+            episode did not make, see `FinetuneConfig.min_loss`.
         tuned_logits: those of the tuned adapter alone, where `logits` are a mean with the untuned
             ones; else None.
     """
@@ -95,6 +97,12 @@ class FinetuneResult:
     logits: Tensor
     losses: Tensor
     tuned_logits: Tensor | None = None
+
+    def losses_of(self, episode: int) -> list[float]:
+        """Returns the support loss before each step that an episode made, and before the first."""
+        losses = self.losses[episode]
+        made: list[float] = losses[~losses.isnan()].tolist()
+        return made
 
 
 class LrSchedule(Protocol):
@@ -206,7 +214,8 @@ def finetune(
             optimizer start-rates; None for others.
 
     Returns:
-        Support loss before each step, (E, steps); (E, 0) when there is nothing to train.
+        Support loss before each step, (E, steps); (E, 0) when there is nothing to train. Of an
+        episode that `recipe.min_loss` leaves untuned the first alone, and nan for the others.
 
     Raises:
         TuningError: when a loss is no longer finite, naming the step.
@@ -214,16 +223,22 @@ def finetune(
     parameters = [*encoder.adapter.parameters(), *head.parameters()]
     if not parameters or recipe.steps == 0:
         return torch.zeros(episodes.labels.shape[0], 0)
+    first = episodes.support_at(0)
+    untuned = EpisodesWithoutLoss.find(encoder, head, first, episodes.labels_at(0), recipe)
+    if untuned is not None and untuned.are_all:
+        return untuned.with_first_losses(torch.zeros(len(untuned.losses), recipe.steps))
     optimizer = make_optimizer(encoder, head, recipe, rates)
     clip_norm = recipe.clip_norm if rates is None else None
+    initial = None if untuned is None else [p.detach().clone() for p in parameters]
     losses = []
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * lr_factor(step, recipe)
         labels = episodes.labels_at(step)
-        features = encoder(episodes.support_at(step), grid_sizes=head.grid_sizes)
-        logits = head.compute_support_logits(features, labels)
-        loss = episode_losses(logits, labels, recipe.label_smoothing)
+        tokens = first if step == 0 else episodes.support_at(step)
+        loss = support_losses(encoder, head, tokens, labels, recipe.label_smoothing)
+        if untuned is not None:
+            loss = untuned.without_their_losses(loss)
         optimizer.zero_grad()
         # a mean would divide each episode's gradient by E, and clipping would depend on E
         torch.autograd.backward(loss.sum())
@@ -233,24 +248,10 @@ def finetune(
         losses.append(loss.detach())
     step_losses = torch.stack(losses, 1).cpu()
     _check_finite(step_losses)
-    return step_losses
-
-
-def episode_losses(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Computes the mean cross-entropy of each episode.
-
-    Args:
-        logits: (E, clips, way).
-        labels: (E, clips) int64.
-        label_smoothing: share of the target that is spread over all classes.
-
-    Returns:
-        (E,).
-    """
-    clip_losses = functional.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=label_smoothing
-    )
-    return clip_losses.view(labels.shape).mean(1)
+    if untuned is None or initial is None:
+        return step_losses
+    untuned.restore(parameters, initial)
+    return untuned.with_first_losses(step_losses)
 
 
 def _check_finite(step_losses: Tensor) -> None:

@@ -14,6 +14,8 @@ from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.runs.run_folder import RunData, read_run
 from tests.tiny import tiny_folder, tiny_run
 
+MIN_LOSS = 2.3
+"""Between the first losses of the episodes below."""
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
@@ -24,23 +26,32 @@ def _row(folder: Path, name: str, adapter: str, **tuning: Any) -> RunData:
     return read_run(evaluate.run(config).rows[0].folder)
 
 
+@pytest.mark.parametrize("keys", [{"untuned_weight": 0.5}, {"min_loss": MIN_LOSS}], ids=str)
 def test_rows_are_those_of_a_run_with_the_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, float]
 ) -> None:
     folder = tiny_folder(tmp_path)
     _row(folder, "runs", "frozen")
     tuned = _row(folder, "runs", "aim")
-    expected = _row(folder, "expected", "aim", untuned_weight=0.5)
+    below = [record.losses[0] < MIN_LOSS for record in tuned.records.values()]
+    assert 0 < sum(below) < len(below)
+    expected = _row(folder, "expected", "aim", **keys)
     monkeypatch.syspath_prepend(str(SCRIPTS))
     main = runpy.run_path(str(SCRIPTS / "mix_untuned.py"))["main"]
-    command = [str(folder / "runs"), "--out", str(folder / "mixed")]
+    command = [str(folder / "runs"), "--weight", str(keys.get("untuned_weight", 0))]
+    command += ["--min-loss", str(keys.get("min_loss", 0)), "--out", str(folder / "mixed")]
     done = CliRunner().invoke(main, command, catch_exceptions=False)
     assert done.output == "aim-prototype-2shot: 6 episodes\n"
     mixed = read_run(folder / "mixed" / "aim-prototype-2shot")
-    assert mixed.header["identity"]["config"]["tuning"]["untuned_weight"] == 0.5
+    tuning = mixed.header["identity"]["config"]["tuning"]
+    assert {key: tuning.get(key, 0) for key in ("untuned_weight", "min_loss")} == {
+        "untuned_weight": 0,
+        "min_loss": 0,
+    } | keys
     for index, record in expected.records.items():
         found = mixed.records[index]
         assert (found.predictions, found.accuracy) == (record.predictions, record.accuracy)
+        assert len(found.losses) == len(record.losses)
         assert np.allclose(found.probabilities, record.probabilities, atol=2e-5)
     assert any(
         mixed.records[i].probabilities != record.probabilities

@@ -13,7 +13,8 @@ from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.heads.base.head import Head
 from fewshot_i2v.tuning.augmentation import SupportAugmenter
-from fewshot_i2v.tuning.finetune import EpisodeInputs, episode_losses, finetune
+from fewshot_i2v.tuning.finetune import EpisodeInputs, finetune
+from fewshot_i2v.tuning.support_loss import episode_losses
 from tests.tiny import tiny_tower
 
 WAY, FRAMES, EPISODES = 3, 4, 2
