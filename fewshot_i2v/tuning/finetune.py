@@ -223,8 +223,8 @@ def finetune(
     parameters = [*encoder.adapter.parameters(), *head.parameters()]
     if not parameters or recipe.steps == 0:
         return torch.zeros(episodes.labels.shape[0], 0)
-    first = episodes.support_at(0)
-    untuned = EpisodesWithoutLoss.find(encoder, head, first, episodes.labels_at(0), recipe)
+    ahead = [episodes.support_at(0)]
+    untuned = EpisodesWithoutLoss.find(encoder, head, ahead[0], episodes.labels_at(0), recipe)
     if untuned is not None and untuned.are_all:
         return untuned.with_first_losses(torch.zeros(len(untuned.losses), recipe.steps))
     optimizer = make_optimizer(encoder, head, recipe, rates)
@@ -235,8 +235,9 @@ def finetune(
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * lr_factor(step, recipe)
         labels = episodes.labels_at(step)
-        tokens = first if step == 0 else episodes.support_at(step)
+        tokens = ahead.pop() if ahead else episodes.support_at(step)
         loss = support_losses(encoder, head, tokens, labels, recipe.label_smoothing)
+        del tokens  # those of the next step must not be beside them in memory
         if untuned is not None:
             loss = untuned.without_their_losses(loss)
         optimizer.zero_grad()
