@@ -18,7 +18,7 @@ from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.start_index import MAX_METADATA_BYTES
 from fewshot_i2v.models.checkpoints.starting_point import TrainingFacts, read_start
 from fewshot_i2v.runs.lock import RunLock
-from fewshot_i2v.training.first_start import history_digest
+from fewshot_i2v.training.earlier_start import history_digest
 from fewshot_i2v.training.state import STATE_FILE, STATE_FOLDER, check_same_training
 from fewshot_i2v.utils.files import sync_file, sync_folder
 from fewshot_i2v.utils.input_files import MAX_JSON_VALUES, count_json_values

@@ -34,11 +34,11 @@ from fewshot_i2v.training.base_objectives import (
 )
 from fewshot_i2v.training.batches import LARGE_TRIAL, SMALL_TRIAL, TrainBatches
 from fewshot_i2v.training.class_split import TrainValSplit
-from fewshot_i2v.training.first_start import (
+from fewshot_i2v.training.earlier_start import (
     earlier_trainings,
     history_digest,
     load_start,
-    read_first_start,
+    read_earlier_start,
     start_notes,
 )
 from fewshot_i2v.training.loop import Log, TrainingLoop
@@ -135,7 +135,7 @@ class _TrainingSetup:
         context = RunContext.open(config)
         config = config.at_width(context.encoder.tower.width)
         class_split = TrainValSplit.of(context.split, config)
-        start = read_first_start(config, class_split)
+        start = read_earlier_start(config, class_split)
         encoder = build_training_encoder(config, context.encoder.tower)
         objective = OBJECTIVES[config.objective](config, encoder, class_split.classes)
         if start is not None:
@@ -148,6 +148,11 @@ class _TrainingSetup:
     def device(self) -> torch.device:
         return self.context.encoder.tower.device
 
+    @property
+    def begun_from(self) -> list[dict[str, Any]]:
+        """The trainings that led to the start of this one; empty where it begins untrained."""
+        return [] if self.start is None else earlier_trainings(self.start)
+
     def identity(self) -> dict[str, Any]:
         """Returns the values that decide the result."""
         return {
@@ -155,11 +160,7 @@ class _TrainingSetup:
             "split": self.context.split.digest,
             "encoder": self.context.encoder.digest,
             "device": device_name(self.device),
-            **(
-                {}
-                if self.start is None
-                else {"start": history_digest(earlier_trainings(self.start))}
-            ),
+            **({"start": history_digest(self.begun_from)} if self.begun_from else {}),
             "versions": {
                 "fewshot_i2v": __version__,
                 "torch": str(torch.__version__),
@@ -187,7 +188,7 @@ class _TrainingSetup:
         """Returns what a starting point records about its training."""
         config, split, class_split = self.config, self.context.split, self.class_split
         recipe = {"recipe": self.recipe.to_dict()} if self.recipe.taken else {}
-        begun_from = {} if self.start is None else {"begun_from": earlier_trainings(self.start)}
+        begun_from = {"begun_from": self.begun_from} if self.begun_from else {}
         return {
             "kind": self.objective.kind,
             "objective": config.objective,

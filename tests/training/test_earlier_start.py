@@ -32,7 +32,7 @@ _NO_CHANGE: dict[str, Any] = {"steps": 1, "lr": 1e-30, "validation": {"subset": 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Architecture, split and decoded clips that the tests of this file share."""
-    return training_folder(tmp_path_factory.mktemp("first_start"))
+    return training_folder(tmp_path_factory.mktemp("earlier_start"))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from fewshot_i2v.training.class_split import VALIDATION_SUBSET, TrainValSplit
 from fewshot_i2v.training.objective import Objective
 
 
-def read_first_start(config: TrainingConfig, class_split: TrainValSplit) -> StartingPoint | None:
+def read_earlier_start(config: TrainingConfig, class_split: TrainValSplit) -> StartingPoint | None:
     """Reads the starting point that a training begins from; None where it begins untrained.
 
     Raises:
@@ -76,9 +76,9 @@ def load_start(start: StartingPoint, objective: Objective, encoder: Encoder) -> 
 
 
 def _why_head_is_fresh(start: StartingPoint, objective: Objective) -> str:
-    """Says why the head of a training does not begin as that of the start; empty where it does.
+    """Says why the head of a training does not begin as that of the start.
 
-    Also where one of them has no head with parameters.
+    Empty where it does, and where training or start has no head with parameters.
     """
     head, config = objective.trained_head(), objective.config
     if start.head is None or head is None:
