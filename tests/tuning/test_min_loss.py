@@ -96,6 +96,17 @@ def _run(folder: Path, name: str, **changes: Any) -> RunData:
     return read_run(evaluate.run(config).rows[0].folder)
 
 
+def test_the_run_says_that_episodes_are_left_untuned(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path)
+    keys = {"adapter": ["frozen", "aim"], "head": "prototype", "shot": [2], "query": 3}
+    for bar, notes in ((0.5, 1), (0.0, 0)):
+        tuning = {"recipe": "none", "steps": 1, "min_loss": bar}
+        result = evaluate.run(tiny_run(folder, folder / str(bar), tuning=tuning, **keys))
+        told = [note for note in result.remarks if "support loss is below 0.5 before" in note]
+        assert len(told) == notes
+        assert all(note.startswith("aim: ") for note in told)
+
+
 def test_records_have_the_losses_of_the_steps_that_were_made(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path)
     plain = _run(folder, "plain")
