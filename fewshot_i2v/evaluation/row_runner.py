@@ -319,7 +319,9 @@ class RowRunner:
         adapter = (build or self.build_adapter)(indices)
         reads_frozen = resolve_options("heads", self.row.head).reads_frozen
         adapter = adapter.to(tower.device, non_blocking=True)
-        return AdaptedEncoder(tower, adapter, reads_frozen=reads_frozen)
+        encoder = AdaptedEncoder(tower, adapter, reads_frozen=reads_frozen)
+        encoder.compiles = self.row.compile
+        return encoder
 
     def build_head(self, indices: Sequence[int]) -> Head:
         """Builds the head, one copy per episode; all have equally many classes.

@@ -144,6 +144,7 @@ class MetaObjective(Objective):
         initial = AdaptedLearner(self.encoder, self.head)
         learner = with_parameters(self._learners[count, way], initial, make)
         learner.encoder.checkpointing = self.encoder.checkpointing
+        learner.encoder.compiles = self.encoder.compiles
         learner.encoder.all_tokens = self.encoder.all_tokens
         return learner
 
@@ -195,7 +196,7 @@ class MAML(MetaObjective):
 
     Raises:
         ConfigError: when learn2learn is not installed, or second-order gradients are configured
-            together with checkpointing.
+            together with checkpointing or compile.
     """
 
     def build(self) -> None:
@@ -207,6 +208,12 @@ class MAML(MetaObjective):
             raise ConfigError(
                 "inner.second_order and checkpointing exclude each other; give accumulate to save "
                 "memory, or first order"
+            )
+        if self.inner.second_order and self.config.compile:
+            # compiled code has a backward pass, and none of that one
+            raise ConfigError(
+                "inner.second_order and compile exclude each other: compiled blocks have no "
+                "second-order gradients; give --no-compile, or first order"
             )
 
     def backward(self, micro_batch: MicroBatch) -> MicroBatchLoss:

@@ -278,6 +278,7 @@ def build_training_encoder(config: TrainingConfig, tower: Tower, copies: int = 1
     reads_frozen = any(head.reads_frozen for head in heads)
     encoder = AdaptedEncoder(tower, adapter.to(tower.device), reads_frozen=reads_frozen)
     encoder.checkpointing = config.checkpointing
+    encoder.compiles = config.compile
     return encoder
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 ADAPTERS, PRECISIONS, AT_ONCE, ROUNDS = ("st-adapter", "aim"), ("bf16",), (1, 4, 16), 3
-PROFILED_AT_ONCE, PROFILED_STEPS = 4, 10
+PROFILED_AT_ONCE, PROFILED_STEPS, COMPILED_ROUNDS = 4, 10, 1
 TRAINING_CLIPS, TRAINING_STEPS, TRAINING_ROUNDS = 16, 10, 2
 FROZEN_EPISODES, LONG_EPISODES, READ_CLIPS, READ_ROUNDS = 10_000, 2000, 20, 2
 
@@ -27,6 +27,10 @@ TRIMMED: dict[str, list[str]] = {
         *_each("--at-once", AT_ONCE),
         *("--rounds", str(ROUNDS)),
     ],
+    "compiled": [
+        *("--adapter", "st-adapter", "--precision", "bf16", "--at-once", str(PROFILED_AT_ONCE)),
+        *("--rounds", str(COMPILED_ROUNDS), "--compiled"),
+    ],
     "profile": [
         *_METHODS,
         *("--at-once", str(PROFILED_AT_ONCE), "--steps", str(PROFILED_STEPS), "--bf16-only"),
@@ -41,7 +45,9 @@ TRIMMED: dict[str, list[str]] = {
     "merge": ["--shards", "16", "--repeats", "1"],
     "long": ["--episodes", str(LONG_EPISODES)],
 }
-"""Arguments of `bench_NAME.py`, and of `profile_step.py`, on a GPU that is lent for minutes."""
+"""Arguments of `bench_NAME.py`, and of `profile_step.py`, on a GPU that is lent for minutes.
+
+`compiled` is `bench_tuning.py` too."""
 
 _FRAME_TFLOP = 2 * 17.6e-3  # ViT-B/16, 224 pixels: 17.6 G multiply-accumulates a frame
 _FRAMES, _SUPPORT, _QUERY, _STEPS = 8, 5, 25, 30
@@ -51,6 +57,8 @@ RATES = {"fp32": 33.0, "tf32": 200.0, "bf16 autocast": 250.0}
 TOOLKIT_RATES = {"fp32": 33.0, "bf16": 250.0, "mixed": 250.0}
 # seconds of a process until it computes; the same of the clips of all episodes of a benchmark
 _START, _CLIPS = 15.0, 30.0
+# of twelve blocks of ST-Adapter; six take 20 to 30 s on one core
+_COMPILING = 60.0
 
 
 def episode_tflop(steps: int = _STEPS, query: int = _QUERY) -> float:
@@ -66,6 +74,12 @@ def tuning_seconds(
     toolkit = sum(1 / TOOLKIT_RATES[name] for name in precisions) * sum(at_once)
     computing = n_adapters * (1 + rounds) * episode_tflop() * (loops + toolkit)
     return _START + _CLIPS + computing
+
+
+def compiled_seconds() -> float:
+    """Reckon `bench_tuning.py` with compiled blocks, on clips that are there already."""
+    both = tuning_seconds(1, ("bf16", "bf16"), (PROFILED_AT_ONCE,), COMPILED_ROUNDS)
+    return both - _CLIPS + _COMPILING
 
 
 def profile_seconds() -> float:
@@ -92,6 +106,7 @@ def reckoned_seconds() -> Mapping[str, float]:
     """
     return {
         "tuning": tuning_seconds(len(ADAPTERS), PRECISIONS, AT_ONCE, ROUNDS),
+        "compiled": compiled_seconds(),
         "profile": profile_seconds(),
         "train": train_seconds(),
         "frozen": 4 * _START / 2 + 21 + 2 * 7 + 3,

@@ -93,12 +93,15 @@ class Workload:
         random = {"pretrained": "random", "mean": 0.5, "std": 0.5}
         return keys | random | {"architecture": str(file)}
 
-    def runner(self, adapter: str, precision: str, episodes: int) -> RowRunner:
+    def runner(
+        self, adapter: str, precision: str, episodes: int, *, compiled: bool = False
+    ) -> RowRunner:
         """Make the toolkit's runner of a row, its clips decoded."""
         settings: dict[str, Any] = {
             "split": split_of(self.work),
             "encoder": self.encoder_keys(),
             "precision": precision,
+            "compile": compiled,
             "video": {"frames": FRAMES},
             "adapter": [adapter],
             "head": ["linear"],
@@ -144,11 +147,13 @@ class Setting:
         name: of the precision.
         at_once: episodes side by side; 0: the plain loop.
         run: computes `episodes` episodes.
+        compiled: whether the toolkit's blocks are compiled, in the untimed call.
     """
 
     name: str
     at_once: int
     run: Callable[[], object]
+    compiled: bool = False
 
     @property
     def episodes(self) -> int:
@@ -156,16 +161,18 @@ class Setting:
         return max(1, self.at_once)
 
 
-def toolkit_setting(workload: Workload, adapter: str, precision: str, at_once: int) -> Setting:
+def toolkit_setting(
+    workload: Workload, adapter: str, precision: str, at_once: int, compiled: bool
+) -> Setting:
     """Make the toolkit's side: whole episodes, to their lines on disk."""
-    runner = workload.runner(adapter, precision, at_once)
-    journal = Journal(workload.work / f"{adapter}-{precision}-{at_once}.jsonl")
+    runner = workload.runner(adapter, precision, at_once, compiled=compiled)
+    journal = Journal(workload.work / f"{adapter}-{precision}-{at_once}-{compiled}.jsonl")
 
     def _run() -> None:
         records = runner.run_group(runner.episodes).records
         journal.append([to_line(record, 0) for record in records])
 
-    return Setting(precision, at_once, _run)
+    return Setting(precision, at_once, _run, compiled)
 
 
 def plain_settings(workload: Workload, adapter: str, *, bf16: bool) -> list[Setting]:
@@ -231,15 +238,14 @@ def matmul_rate(workload: Workload, dtype: torch.dtype, repeats: int = 7) -> flo
 
 
 def measure(
-    workload: Workload, adapter: str, sides: Sequence[tuple[str, int]], rounds: int
+    workload: Workload, adapter: str, sides: Sequence[tuple[str, int, bool]], rounds: int
 ) -> list[dict[str, Any]]:
     """Measure an adapter: all settings in turn, `rounds` times, after one untimed call of each."""
-    plain = plain_settings(workload, adapter, bf16=any(name != "fp32" for name, _ in sides))
-    settings = [*plain, *(toolkit_setting(workload, adapter, p, e) for p, e in sides)]
+    plain = plain_settings(workload, adapter, bf16=any(name != "fp32" for name, _, _ in sides))
+    settings = [*plain, *(toolkit_setting(workload, adapter, *side) for side in sides)]
     with FlopCounterMode(display=False) as counter:
         plain[0].run()
-    for setting in settings[1:]:
-        setting.run()
+    untimed = [0.0, *(seconds_of(setting, workload.device) for setting in settings[1:])]
     times = [[seconds_of(setting, workload.device) for setting in settings] for _ in range(rounds)]
     by_type = {dtype: matmul_rate(workload, dtype) for dtype in TYPES.values()}
     rows = []
@@ -256,6 +262,9 @@ def measure(
         }
         if setting.at_once:
             share = counter.get_total_flops() / 1e12 / seconds / by_type[PRODUCTS[setting.name]]
+            row |= {"compiled": setting.compiled}
+            if setting.compiled:
+                row["seconds_of_compiling"] = (untimed[i] - seconds) * setting.episodes
             row |= {"tflop_per_episode": counter.get_total_flops() / 1e12, "matmul_share": share}
             for j, other in enumerate(plain[1:], 1):
                 row[f"ratio_to_{other.name}"] = median(turn[j] / turn[i] for turn in times)
@@ -265,13 +274,14 @@ def measure(
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Write the rows as text."""
-    lines = [f"{'adapter':<13}{'setting':<22}{'s/episode':>10}{'x plain':>9}{'matmul':>8}"]
+    lines = [f"{'adapter':<13}{'setting':<27}{'s/episode':>10}{'x plain':>9}{'matmul':>8}"]
     for row in rows:
         count = row["at_once"]
         setting = f"{row['precision']}, {count} at once" if count else f"plain, {row['precision']}"
+        setting += ", compiled" if row.get("compiled") else ""
         share = f"{row['matmul_share']:.0%}" if count else ""
         lines.append(
-            f"{row['adapter']:<13}{setting:<22}{row['seconds_per_episode']:>10.3f}"
+            f"{row['adapter']:<13}{setting:<27}{row['seconds_per_episode']:>10.3f}"
             f"{row['ratio_to_plain_loop']:>9.2f}{share:>8}"
         )
     return "\n".join(lines)
@@ -288,6 +298,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 @click.option("--query", default=5, show_default=True)
 @click.option("--steps", default=30, show_default=True, help="Steps of an episode.")
 @click.option("--rounds", default=5, show_default=True)
+@click.option("--compiled", is_flag=True, help="Each setting of the toolkit also compiled.")
 @click.option("--quick", is_flag=True, help="ST-Adapter alone, 3 steps, 1 query, 1 and 4 at once.")
 @cache_option
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures.")
@@ -302,6 +313,7 @@ def main(
     query: int,
     steps: int,
     rounds: int,
+    compiled: bool,
     quick: bool,
     cache: Path | None,
     file: Path | None,
@@ -312,7 +324,8 @@ def main(
     if quick:
         adapter, at_once, steps, query, rounds = ("st-adapter",), (1, 4), 3, 1, 2
         precision = tuple(TYPES) if target.type == "cuda" else ("fp32",)
-    sides = [(name, count) for name in precision for count in at_once]
+    ways = (False, True) if compiled else (False,)
+    sides = [(name, count, way) for name in precision for count in at_once for way in ways]
     rows: list[dict[str, Any]] = []
     pixels = size or ENCODERS[encoder]["image_size"]
     facts = about(target) | {"image_size": pixels, "way": WAY, "shot": shot, "query": query}

@@ -6,11 +6,11 @@
 Stages, each a process of its own: a smoke run of every adapter and head, a training and a fitted
 model; the tests marked `gpu`; tuned episodes against the plain loop (ST-Adapter and AIM in bf16,
 1, 4 and 16 side by side; the loop in float32, TF32 and bf16); a profile of both; base training;
-frozen episodes. A stage that fails or takes too long does not stop the next one. FOLDER gets a
-JSON file of each stage, written while it runs, so that a cut-off loses nothing; `log.txt` with
-what they print; and `summary.json`, written before and after each stage, which says what became
-of them. Figures of a device are only those that name it. With --quick every stage does little: it
-shows that the script runs. Ends with status 1 where a stage did not end well.
+frozen episodes; ST-Adapter with compiled blocks. A stage that fails or takes too long does not stop
+the next one. FOLDER gets a JSON file of each stage, written while it runs, so that a cut-off loses
+nothing; `log.txt` with what they print; and `summary.json`, written before and after each stage,
+which says what became of them. Figures of a device are only those that name it. With --quick every
+stage does little: it shows that the script runs. Ends with status 1 where a stage did not end well.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ STAGES = (
     Stage("profile", 120, "profile_step.py", reads_clips=True),
     Stage("train", 100, "bench_train.py", reads_clips=True),
     Stage("frozen", 120, "bench_frozen.py"),
+    Stage("compiled", 150, "bench_tuning.py", reads_clips=True),
 )
 
 
@@ -91,6 +92,8 @@ def command_of(stage: Stage, device: str, quick: bool, out: Path, work: Path) ->
         str(out / f"{stage.name}.json"),
     ]
     command += ["--quick"] if quick else TRIMMED.get(stage.name, [])
+    if quick and stage.name == "compiled":
+        command += ["--compiled"]
     command += ["--device", device] if stage.name != "frozen" else ["--work", str(work / "frozen")]
     return command + (["--cache", str(work / "cache")] if stage.reads_clips else [])
 

@@ -298,6 +298,8 @@ def test_what_cannot_be_meta_trained_is_refused() -> None:
         _objective("anil")
     with pytest.raises(ConfigError, match="second_order and checkpointing"):
         _objective("maml", inner={"second_order": True}, checkpointing=True)
+    with pytest.raises(ConfigError, match="second_order and compile"):
+        _objective("maml", inner={"second_order": True}, compile=True)
 
 
 def test_a_head_with_parameters_keeps_its_way() -> None:

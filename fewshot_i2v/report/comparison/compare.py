@@ -27,7 +27,7 @@ VerdictText = Literal["beats", "is worse than", "cannot be told apart from"]
 _VERDICT_TEXTS: tuple[VerdictText, ...] = ("cannot be told apart from", "beats", "is worse than")
 _POWER = 0.8
 _COMPARED_KEYS = {"adapter", "start", "head", "shot", "tuning", "training_seed"}
-_NUMERIC_KEYS = {"deterministic"}
+_NUMERIC_KEYS = {"deterministic", "compile"}
 _SAMPLING_KEYS = {
     "seed", "way", "query", "sampling", "disjoint_groups", "uneven_shots", "draws", "trials",
 }  # fmt: skip

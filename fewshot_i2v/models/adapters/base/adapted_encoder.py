@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, is_grad_enabled, nn, no_grad
 from torch.utils.checkpoint import checkpoint
 
 from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.adapters.base.adapter import Adapter
+from fewshot_i2v.models.adapters.base.compiled_block import run_compiled
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.adapters.base.frozen_prefix import (
     ClipPrefixes,
@@ -36,6 +39,7 @@ class AdaptedEncoder(nn.Module):
     Attributes:
         checkpointing: whether the backward pass computes each block again instead of storing its
             activations. The gradients are the same; it saves memory and costs time.
+        compiles: whether blocks with a gradient are compiled, see `run_compiled`.
         all_tokens: whether the last block computes all tokens, also where the class token alone is
             read. The features are the same up to rounding; for counts that papers can be compared
             with.
@@ -57,6 +61,7 @@ class AdaptedEncoder(nn.Module):
                 )
         self.tower, self.adapter, self.reads_frozen = tower, adapter, reads_frozen
         self.checkpointing = False
+        self.compiles = False
         self.all_tokens = False
 
     def compute_prefix(self, pixels: Tensor, *, grid_sizes: GridSizes = ()) -> Tensor:
@@ -171,10 +176,14 @@ class AdaptedEncoder(nn.Module):
             x = adapter.patch_embed(tower, x)
         if first_block == 0 and tower.layers:
             x = adapter.embed_tokens(tower, x)
+        # a prediction is one pass per clip: compiling its shapes too would take longer
+        compiles = self.compiles and is_grad_enabled()
         recompute = self.checkpointing and is_grad_enabled()
         for i in range(first_block, tower.layers):
             is_last = i == tower.layers - 1
             block = adapter.class_token_block if is_last and class_token_only else adapter.block
+            if compiles:
+                block = partial(run_compiled, block)
             if recompute:
                 # nothing in a block is drawn at random, so no random state has to be kept
                 x = checkpoint(
