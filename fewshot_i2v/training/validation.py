@@ -16,7 +16,7 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import GridSizes
 from fewshot_i2v.models.device_memory import PartSize
 from fewshot_i2v.models.factory import is_same_method
 from fewshot_i2v.models.heads.base.head import Head
-from fewshot_i2v.statistics import Interval, mean_interval
+from fewshot_i2v.statistics import Interval, mean_interval, without_too_few_episodes
 from fewshot_i2v.training.batches import labels_by_class, refuse_unreadable
 from fewshot_i2v.training.class_split import TrainValSplit
 from fewshot_i2v.training.objective import (
@@ -121,7 +121,7 @@ class EpisodicValidation:
             self.views.prepare(support, progress=progress)
 
     def accuracy(self) -> Interval:
-        """Mean accuracy over the episodes, with its interval.
+        """Mean accuracy over the episodes, with its interval where they are enough for one.
 
         Raises:
             NotFiniteError: when a score is not finite.
@@ -147,7 +147,7 @@ class EpisodicValidation:
                     raise NotFiniteError("a score of the validation is not finite")
                 correct = scores.argmax(-1) == query_labels
             accuracies += correct.double().mean(-1).tolist()
-        return mean_interval(accuracies)
+        return without_too_few_episodes(mean_interval(accuracies))
 
     def _scores(self, head: Head, features: Sequence[Features], labels: Tensor) -> Tensor:
         """Scores of the query clips, from features of support and query clips, (E, Q, way)."""

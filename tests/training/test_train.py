@@ -103,6 +103,13 @@ def test_a_start_says_how_it_was_trained_and_loads(folder: Path, tmp_path: Path)
     )
 
 
+def test_a_validation_of_few_episodes_has_no_interval(folder: Path, tmp_path: Path) -> None:
+    few = _run(folder, tmp_path / "start", validation={"every": 3, "episodes": 5, "query": 2})
+    for entry in few.start["curve"]:
+        assert entry["accuracy"] is not None
+        assert entry["half_width"] is None or entry["half_width"] == 0, "all are equally good"
+
+
 def test_it_learns_the_classes_it_is_trained_on(folder: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"adapter": "st-adapter", "objective": "classify", "clips": 20}
     changes |= {"steps": 60, "augment": "off", "validation": {"subset": "off", "every": 10}}
