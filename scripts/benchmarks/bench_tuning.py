@@ -265,6 +265,8 @@ def measure(
             row |= {"compiled": setting.compiled}
             if setting.compiled:
                 row["seconds_of_compiling"] = (untimed[i] - seconds) * setting.episodes
+                # the same without it is the setting before
+                row["ratio_to_uncompiled"] = median(turn[i - 1] / turn[i] for turn in times)
             row |= {"tflop_per_episode": counter.get_total_flops() / 1e12, "matmul_share": share}
             for j, other in enumerate(plain[1:], 1):
                 row[f"ratio_to_{other.name}"] = median(turn[j] / turn[i] for turn in times)

@@ -1,4 +1,4 @@
-"""Blocks of an adapted tower as compiled code: faster steps, after a time of compiling."""
+"""Blocks of an adapted tower as compiled code: fewer operations, after a time of compiling."""
 
 from __future__ import annotations
 
