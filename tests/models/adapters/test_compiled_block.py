@@ -17,6 +17,7 @@ from fewshot_i2v.models.adapters.base import compiled_block
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.checkpoints.starting_point import read_start
 from fewshot_i2v.models.encoders.block import FrozenBlock
+from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.runs.run_folder import RunData, read_run
 from fewshot_i2v.training.train import train
 from tests.models.tiny_adapters import make_adapter, make_clips, perturb
@@ -53,15 +54,18 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Graphs]:
     torch._dynamo.reset()
 
 
-def _encoder(name: str = "st-adapter", seeds: tuple[int, ...] = (1, 2)) -> AdaptedEncoder:
-    tower = tiny_tower(layers=2)
+def _encoder(
+    name: str = "st-adapter", seeds: tuple[int, ...] = (1, 2), tower: Tower | None = None
+) -> AdaptedEncoder:
+    tower = tower or tiny_tower(layers=2)
     adapter = perturb(make_adapter(name, tower, seeds=seeds), seeds, std=0.1)
-    return AdaptedEncoder(tower, adapter)
+    return AdaptedEncoder(tower, adapter.to(tower.device))
 
 
 def _run(encoder: AdaptedEncoder, n_clips: int = 2) -> list[Tensor]:
     """Features and gradients; a missing one is zero."""
-    prefix = encoder.compute_prefix(make_clips(encoder.tower, encoder.adapter.episodes, n_clips))
+    clips = make_clips(encoder.tower, encoder.adapter.episodes, n_clips)
+    prefix = encoder.compute_prefix(clips.to(encoder.tower.device))
     encoder.adapter.zero_grad()
     features = encoder(prefix)
     torch.autograd.backward(features.clip.square().sum() + features.frames.pow(3).sum())
@@ -189,6 +193,19 @@ def test_a_training_takes_its_steps_with_compiled_blocks(
         assert (graphs.made > 0) == is_compiled
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["st-adapter", "aim"])
+def test_compiled_blocks_of_a_gpu_give_the_same(name: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    torch._dynamo.reset()
+    encoder = _encoder(name, tower=tiny_tower(layers=2).to("cuda"))
+    plain = _run(encoder)
+    encoder.compiles = True
+    for compiled, expected in zip(_run(encoder), plain, strict=True):
+        torch.testing.assert_close(compiled, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow
