@@ -84,7 +84,7 @@ def find_first_limit(runner: RowRunner) -> FirstLimit | None:
 def _measure_clip(runner: RowRunner) -> tuple[int, int]:
     """Returns the bytes of the prefix of a clip, and of what its step keeps."""
     encoder, grids = runner.build_encoder([0]), runner.grid_sizes
-    encoder.compiles = False  # for a step of this shape alone
+    encoder.compiles = False  # no other step has the shape of this one
     clips = noise_clips(encoder.tower, 1, runner.row.video.frames)
     tokens = cached_tokens(encoder, clips.unsqueeze(0), grids)
     parts = tokens if isinstance(tokens, ClipPrefixes) else (tokens,)

@@ -144,7 +144,6 @@ class MetaObjective(Objective):
         initial = AdaptedLearner(self.encoder, self.head)
         learner = with_parameters(self._learners[count, way], initial, make)
         learner.encoder.checkpointing = self.encoder.checkpointing
-        learner.encoder.compiles = self.encoder.compiles
         learner.encoder.all_tokens = self.encoder.all_tokens
         return learner
 
@@ -210,7 +209,6 @@ class MAML(MetaObjective):
                 "memory, or first order"
             )
         if self.inner.second_order and self.config.compile:
-            # compiled code has a backward pass, and none of that one
             raise ConfigError(
                 "inner.second_order and compile exclude each other: compiled blocks have no "
                 "second-order gradients; give --no-compile, or first order"
