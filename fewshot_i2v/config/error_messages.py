@@ -33,8 +33,8 @@ SHOTS_PATTERN = r"^([1-9]\d*\+?|any)$"
 _PATTERN_DESCRIPTIONS = {
     SHOTS_PATTERN: "a number of clips such as 5, N+ for N and more, or any",
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, '.', '_' and '-', and no other sign",
-    READOUT_LIST.pattern: "'summary', 'gridN', 'motion' or 'motionN' with N from 1 to 99, or "
-    "several joined by '+'; 'frozen-' may stand before a name",
+    READOUT_LIST.pattern: "'summary', 'projected', 'gridN', 'motion' or 'motionN' with N from 1 "
+    "to 99, or several joined by '+'; 'frozen-' may stand before a name",
 }
 
 

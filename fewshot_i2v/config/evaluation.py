@@ -174,9 +174,9 @@ class EvaluationConfig(RowSettings):
     )
     tokens: Readouts | None = Field(
         default=None,
-        description="What heads see of each frame, unless their options say it: summary, gridN "
-        "such as grid4, motion, or several joined by +; with frozen- before a name it is read "
-        "of the frozen encoder; by default summary.",
+        description="What heads see of each frame, unless their options say it: summary, "
+        "projected, gridN such as grid4, motion, or several joined by +; with frozen- before a "
+        "name it is read of the frozen encoder; by default summary.",
     )
     recipes: dict[str, FinetuneConfig] = Field(
         default_factory=dict,

@@ -89,11 +89,16 @@ def build_head(
             f"head {method.name!r} reads class names, which training does not offer; give one "
             "that compares clips, such as prototype"
         )
-    options = resolve_options("heads", method, checkpoint).for_patches(patches_per_side(tower))
+    projection = tower.projection
+    options = resolve_options("heads", method, checkpoint).for_encoder(
+        patches_per_side(tower), 0 if projection is None else projection.shape[1]
+    )
     texts = {"texts": class_texts(options)} if class_texts and head_class.uses_class_names else {}
     head: Head = head_class(
         options, width=tower.width, way=way, frames=frames, seeds=seeds, **texts
     )
+    if projection is not None and any(r.kind == "projected" for r in head.readouts):
+        head.set_projection(projection)
     return head
 
 

@@ -162,8 +162,8 @@ def test_options_of_a_head(invoke: Invoke) -> None:
     text = invoke("list", "heads", "zero-shot").stdout
     assert "reads the class names: yes" in text
     kinds = (
-        "'summary', 'gridN', 'motion' or 'motionN' with N from 1 to 99, or several joined by '+'; "
-        "'frozen-' may stand before a name"
+        "'summary', 'projected', 'gridN', 'motion' or 'motionN' with N from 1 to 99, or several "
+        "joined by '+'; 'frozen-' may stand before a name"
     )
     assert f"  tokens: {kinds}; default summary\n" in text
     assert '  templates: text; or list of: text; default ["a video of {}"]\n' in text

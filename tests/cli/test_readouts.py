@@ -40,7 +40,7 @@ def test_the_quick_start_reads_several_at_once(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--tokens", "moton"), "expected 'summary', 'gridN', 'motion' or 'motionN'"),
+        (("--tokens", "moton"), "expected 'summary', 'projected', 'gridN', 'motion' or 'motionN'"),
         (
             ("--head", "prototype", "--tokens", "grid4+motion5"),
             "4 x 4 patches at this image size; give at most grid4",

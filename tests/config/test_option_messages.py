@@ -40,7 +40,7 @@ def test_what_was_expected_is_said_without_a_stray_prefix(key: str, value: str, 
         (
             "heads",
             "linear:tokens=patches",
-            "tokens: got 'patches'; expected 'summary', 'gridN', 'motion' or 'motionN' ",
+            "tokens: got 'patches'; expected 'summary', 'projected', 'gridN', 'motion' or ",
         ),
         ("heads", "zero-shot:templates=foo", "got 'foo'; template 'foo': expected exactly one {}"),
         ("adapters", "lora:rnk=4", "unknown option 'rnk'; did you mean 'rank'?"),

@@ -34,8 +34,8 @@ def test_motion_is_of_all_patches_unless_cells_are_named() -> None:
 
 
 def test_widths_are_channels_of_a_frame() -> None:
-    readouts = parse_readouts("summary+grid4+motion3+motion", 7)
-    assert [readout.width(10) for readout in readouts] == [10, 160, 9, 49]
+    readouts = parse_readouts("summary+grid4+motion3+motion+projected", 7, 6)
+    assert [readout.width(10) for readout in readouts] == [10, 160, 9, 49, 6]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,10 @@ def test_widths_are_channels_of_a_frame() -> None:
     ],
 )
 def test_other_names_are_refused_with_those_that_exist(value: str) -> None:
-    said = r"tokens: got .*expected 'summary', 'gridN', 'motion' or 'motionN' .*joined by '\+'"
+    said = (
+        r"tokens: got .*expected 'summary', 'projected', 'gridN', 'motion' or 'motionN' .*"
+        r"joined by '\+'"
+    )
     with pytest.raises(ConfigError, match=said):
         load_config({**BASE, "tokens": value})
 

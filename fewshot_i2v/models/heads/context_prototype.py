@@ -129,7 +129,6 @@ class ContextPrototypeHead(PrototypeHead):
         seeds: Sequence[int],
     ) -> None:
         super().__init__(options, width=width, way=way, frames=frames, seeds=seeds)
-        self.token_width = width
         token_readouts = [readout for readout in self.readouts if readout.kind != "motion"]
         if not token_readouts:
             raise HeadError(
@@ -137,8 +136,13 @@ class ContextPrototypeHead(PrototypeHead):
                 "motion map has none; add summary or a grid, or use the head prototype"
             )
         self.layers = nn.ModuleList(
-            TemporalLayer(self.generators, frames=frames, width=width, heads=options.heads)
-            for _ in token_readouts
+            TemporalLayer(
+                self.generators,
+                frames=frames,
+                width=readout.joint_width or width,
+                heads=options.heads,
+            )
+            for readout in token_readouts
         )
 
     def comparable(self, features: Features) -> Tensor:
@@ -146,13 +150,14 @@ class ContextPrototypeHead(PrototypeHead):
         layers, readouts = iter(self.layers), []
         parts = torch.split(features.frames, self.readout_widths, -1)
         for readout, frames in zip(self.readouts, parts, strict=True):
-            readouts.append(frames if readout.kind == "motion" else self._see(next(layers), frames))
+            is_map, cells = readout.kind == "motion", readout.cells**2 or 1
+            readouts.append(frames if is_map else self._see(next(layers), frames, cells))
         frames = readouts[0] if len(readouts) == 1 else torch.cat(readouts, -1)
         return super().comparable(Features(frames, features.clip))
 
-    def _see(self, layer: nn.Module, frames: Tensor) -> Tensor:
+    def _see(self, layer: nn.Module, frames: Tensor, cells: int) -> Tensor:
         """Applies a layer to each cell of frames (E, clips, T, cells * D)."""
-        clips, cells = frames.shape[1], frames.shape[-1] // self.token_width
+        clips = frames.shape[1]
         tokens = rearrange(frames, "e clips t (cells d) -> e (clips cells) t d", cells=cells)
         by_clip: Tensor = rearrange(
             layer(tokens), "e (clips cells) t d -> e clips t (cells d)", clips=clips, cells=cells

@@ -180,9 +180,9 @@ def test_a_method_that_cannot_be_traced_is_named(
 @pytest.mark.slow
 @pytest.mark.parametrize("adapter", registry.method_names("adapters"))
 def test_every_adapter_can_be_exported(models: Models, adapter: str, tmp_path: Path) -> None:
-    """With a head that reads grids and motion maps; merged where the method can be."""
+    """With a head that reads all kinds of readouts; merged where the method can be."""
     result = export_onnx(
-        models.path(adapter, "nearest:tokens=summary+grid2+motion2"), tmp_path / "x.onnx"
+        models.path(adapter, "nearest:tokens=summary+projected+grid2+motion2"), tmp_path / "x.onnx"
     )
     assert result.merged == registry.load_method("adapters", adapter).mergeable
     assert max(result.difference, result.logit_difference) <= TOLERANCE

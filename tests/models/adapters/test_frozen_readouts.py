@@ -105,7 +105,7 @@ def test_they_follow_the_clips_of_the_adapted_features() -> None:
 
 def prototype(tokens: str) -> PrototypeHead:
     tower = tiny_tower()
-    options = PrototypeHead.Options(tokens=tokens, pooling="ordered").for_patches(4)
+    options = PrototypeHead.Options(tokens=tokens, pooling="ordered").for_encoder(4)
     frames = make_clips(tower, 2).shape[-4]
     return PrototypeHead(options, width=tower.width, way=2, frames=frames, seeds=[0, 1])
 

@@ -15,12 +15,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.errors import EncoderError
+from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.encoders.block import LayerNorm
 from fewshot_i2v.models.encoders.loading import load_encoder
 from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 from fewshot_i2v.models.encoders.open_clip_conversion import tower_from_open_clip
 from fewshot_i2v.models.encoders.tower import Tower
+from fewshot_i2v.models.factory import build_head
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "clip_t8.safetensors"
 HALF = torch.full((3,), 0.5)
@@ -79,6 +82,24 @@ def test_features_equal_those_of_open_clip(
     torch.testing.assert_close(
         tower.encode(pixels) @ tower.projection, expected, atol=1e-5, rtol=1e-5
     )
+
+
+def test_the_projected_readout_is_what_open_clip_gives(make_visual: Visual, random: Random) -> None:
+    visual, pixels = make_visual(), random((2, 3, 4, 3, 32, 32))
+    tower = build(visual)
+    head = build_head(
+        MethodSpec(name="prototype", options={"tokens": "projected"}),
+        tower,
+        way=2,
+        frames=4,
+        seeds=[0, 1],
+    )
+    frames = tower.encode(pixels.flatten(0, 2)).unflatten(0, (2, 3, 4))
+    seen = head.select_tokens(Features(frames, frames.mean(-2))).frames
+    with torch.no_grad():
+        expected = visual(pixels.flatten(0, 2)).unflatten(0, (2, 3, 4))
+    assert head.width == expected.shape[-1] != tower.width
+    torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_features_without_a_projection_equal_those_of_open_clip(

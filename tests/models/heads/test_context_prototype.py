@@ -26,13 +26,13 @@ PATCHES = 4
 
 
 def _head(**options: Any) -> ContextPrototypeHead:
-    chosen = ContextPrototypeOptions.model_validate(options).for_patches(PATCHES)
+    chosen = ContextPrototypeOptions.model_validate(options).for_encoder(PATCHES)
     return ContextPrototypeHead(chosen, **SIZES)
 
 
 def _plain(**options: Any) -> PrototypeHead:
     ordered = {"pooling": "ordered", "center": True} | options
-    return PrototypeHead(PrototypeOptions.model_validate(ordered).for_patches(PATCHES), **SIZES)
+    return PrototypeHead(PrototypeOptions.model_validate(ordered).for_encoder(PATCHES), **SIZES)
 
 
 def _with_grids(features: Features, seed: int) -> Features:
@@ -116,7 +116,7 @@ def test_the_number_of_parameters_is_that_of_the_documentation() -> None:
     assert count == (6 * 768 + 10 + 8) * 768 == 3_552_768
     assert f"{count:,}" in (ContextPrototypeHead.__doc__ or "")
     two = ContextPrototypeHead(
-        ContextPrototypeOptions.model_validate({"tokens": "summary+grid2"}).for_patches(PATCHES),
+        ContextPrototypeOptions.model_validate({"tokens": "summary+grid2"}).for_encoder(PATCHES),
         **SIZES | {"width": 64},
     )
     assert sum(p[0].numel() for p in two.parameters()) == 2 * (6 * 64 + 10 + FRAMES) * 64

@@ -43,7 +43,7 @@ def _accuracy(tokens: str, camera: float) -> float:
     encoder = load_encoder("demo")
     tower, rng = encoder.tower, np.random.default_rng(0)
     frozen = AdaptedEncoder(tower, make_adapter("frozen", tower, frames=FRAMES))
-    options = PrototypeOptions(tokens=tokens, pooling="mean").for_patches(tower.grid)
+    options = PrototypeOptions(tokens=tokens, pooling="mean").for_encoder(tower.grid)
     head = PrototypeHead(options, width=tower.width, way=WAY, frames=FRAMES, seeds=[0])
 
     def _features(labels: list[int]) -> Features:

@@ -53,7 +53,7 @@ def build(name: str, tokens: str, seeds: int = EPISODES, **options: Any) -> Any:
     """A head of the sizes of `clips`."""
     cls = registry.load_method("heads", name)
     return cls(
-        cls.Options.model_validate({"tokens": tokens, **options}).for_patches(3),
+        cls.Options.model_validate({"tokens": tokens, **options}).for_encoder(3),
         width=WIDTH,
         way=WAY,
         frames=FRAMES,

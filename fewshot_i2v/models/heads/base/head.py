@@ -32,12 +32,13 @@ class HeadOptions(BaseModel):
 
     Attributes:
         tokens: readouts, one or several joined by "+", such as grid4+motion; `readouts` is a second
-            name of this option. "summary": frames are seen as the summary token of each; "gridG",
-            such as grid4: as the patch tokens averaged within G x G cells, side by side (G^2 D
-            channels); "motion": as the motion map of all patches (see `motion_map`), a channel
-            each; "motionG": as this map averaged within G x G cells (G^2 channels). With "frozen-"
-            before a name, such as frozen-motion, it is read of the frozen encoder, which the
-            adapter does not change.
+            name of this option. "summary": frames are seen as the summary token of each;
+            "projected": as this token after the encoder's projection into the space that it shares
+            with text, as `encode_image` of CLIP gives it (J channels); "gridG", such as grid4: as
+            the patch tokens averaged within G x G cells, side by side (G^2 D channels); "motion":
+            as the motion map of all patches (see `motion_map`), a channel each; "motionG": as this
+            map averaged within G x G cells (G^2 channels). With "frozen-" before a name, such as
+            frozen-motion, it is read of the frozen encoder, which the adapter does not change.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -45,6 +46,7 @@ class HeadOptions(BaseModel):
     tokens: Readouts = Field(default="summary", validation_alias=AliasChoices("tokens", "readouts"))
 
     _patches: int = PrivateAttr(default=0)
+    _joint_width: int = PrivateAttr(default=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -53,19 +55,26 @@ class HeadOptions(BaseModel):
             raise ValueError("tokens and readouts are two names of one option; give one of them")
         return data
 
-    def for_patches(self, patches: int) -> Self:
-        """Returns these options for an encoder, which motion maps depend on.
+    def for_encoder(self, patches: int, joint_width: int = 0) -> Self:
+        """Returns these options for an encoder, which the sizes of some readouts depend on.
 
         Args:
             patches: patch tokens on a side of a frame; 0: the encoder has none.
+            joint_width: channels of the space that it shares with text; 0: it has no projection.
 
         Raises:
-            HeadError: when a grid or a motion map needs more of them.
+            HeadError: when a grid or a motion map needs more patches, or a readout needs the
+                projection of an encoder that has none.
         """
-        readouts = parse_readouts(self.tokens, patches)
-        if not patches and any(readout.kind != "summary" for readout in readouts):
+        readouts = parse_readouts(self.tokens, patches, joint_width)
+        if not patches and any(readout.needs_patches for readout in readouts):
             raise HeadError(
                 f"tokens={self.tokens}: this encoder has no patch tokens; use tokens=summary"
+            )
+        if not joint_width and any(readout.kind == "projected" for readout in readouts):
+            raise HeadError(
+                f"tokens={self.tokens}: this encoder has no projection into a space shared with "
+                "text; use summary in place of projected"
             )
         if max(readout.cells for readout in readouts) > patches:
             raise HeadError(
@@ -73,7 +82,7 @@ class HeadOptions(BaseModel):
                 f"image size; give at most grid{patches} or motion{patches}, or a larger image size"
             )
         options = self.model_copy()
-        options._patches = patches
+        options._patches, options._joint_width = patches, joint_width
         return options
 
     @property
@@ -90,14 +99,19 @@ class HeadOptions(BaseModel):
         """Returns what the head sees of each frame.
 
         Raises:
-            HeadError: for a motion map before `for_patches` said of which encoder.
+            HeadError: for a motion map or a projection before `for_encoder` said of which encoder.
         """
         if "motion" in self.tokens and not self._patches:
             raise HeadError(
                 f"tokens={self.tokens}: a motion map depends on the encoder; give the head "
-                "options.for_patches(N), N patch tokens on a side of a frame"
+                "options.for_encoder(N), N patch tokens on a side of a frame"
             )
-        return parse_readouts(self.tokens, self._patches)
+        if "projected" in self.tokens and not self._joint_width:
+            raise HeadError(
+                f"tokens={self.tokens}: a projection depends on the encoder; give the head "
+                "options.for_encoder(N, J), J channels of the space shared with text"
+            )
+        return parse_readouts(self.tokens, self._patches, self._joint_width)
 
 
 @dataclass(frozen=True)
@@ -137,11 +151,12 @@ class Head(nn.Module, ABC):
 
     Attributes:
         readouts: what it sees of each frame.
-        readout_widths: channels of a frame in each readout: D for the summary, G^2 D for a grid,
-            G^2 for a motion map.
+        readout_widths: channels of a frame in each readout: D for the summary, J for the projected
+            one, G^2 D for a grid, G^2 for a motion map.
         width: their sum, the channels of a frame as the head reads it.
         grid_sizes: cells on a side of each grid that it needs.
         reads_frozen: whether it reads the frozen encoder as well, see `AdaptedEncoder`.
+        projection: of the encoder, (D, J), see `set_projection`; None where it is not read.
 
     Raises:
         HeadError: when a size is below one, there is no seed, a head that compares with text is to
@@ -191,6 +206,17 @@ class Head(nn.Module, ABC):
         self.grid_sizes: GridSizes = tuple(sorted({r.grid_size for r in self.readouts} - {0}))
         self.way, self.frames, self.texts = way, frames, texts
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        # the encoder's, so it is not saved with the head
+        self.projection: Tensor | None
+        self.register_buffer("projection", None, persistent=False)
+
+    def set_projection(self, projection: Tensor) -> None:
+        """Sets the encoder's projection into the space shared with text; it is not trained.
+
+        Args:
+            projection: (D, J); needed by the readout "projected".
+        """
+        self.projection = projection.detach().float()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the class-text embeddings with the head; they are not in its state dict."""
@@ -340,7 +366,7 @@ class Head(nn.Module, ABC):
                 f"{type(self).__name__} reads a grid of patch tokens, {min(missing)} cells on a "
                 f"side; got {features!r}"
             )
-        selected = [select_readout(readout, features) for readout in self.readouts]
+        selected = [select_readout(readout, features, self.projection) for readout in self.readouts]
         if len(selected) == 1:
             (features,) = selected
         else:

@@ -14,18 +14,21 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import grid_means
 _STATIC_TOLERANCE = 1e-5
 
 
-def select_readout(readout: Readout, features: Features) -> Features:
+def select_readout(
+    readout: Readout, features: Features, projection: Tensor | None = None
+) -> Features:
     """Selects one readout of clips, in float32.
 
     Args:
         readout: what to read.
         features: with the grid that it needs, and those of the frozen encoder if it reads them.
+        projection: of the encoder into the space shared with text, (D, J), float32.
 
     Returns:
         Frames (E, clips, T, width) and clip (E, clips, width), without grids.
 
     Raises:
-        HeadError: when the frozen encoder's features are missing.
+        HeadError: when the frozen encoder's features or the projection are missing.
     """
     if readout.frozen:
         if features.frozen is None:
@@ -36,6 +39,17 @@ def select_readout(readout: Readout, features: Features) -> Features:
         features = features.frozen
     if readout.kind == "summary":
         return Features(features.frames.float(), features.clip.float())
+    if readout.kind == "projected":
+        if projection is None:
+            raise HeadError(
+                "the head reads the projected summary and has no projection: call "
+                "set_projection(tower.projection)"
+            )
+        # in float32 also within the mixed precision of a training step
+        with torch.autocast(projection.device.type, enabled=False):
+            return Features(
+                features.frames.float() @ projection, features.clip.float() @ projection
+            )
     grid = features.grids[readout.grid_size].float()
     if readout.kind == "grid":
         frames = grid.flatten(-2)
