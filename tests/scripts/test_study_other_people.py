@@ -51,7 +51,7 @@ def test_the_halves_share_no_group_and_have_all_classes(
             for clip in listed
         ]
         assert len(clips) == 60
-        groups.append({int(clip.group) for clip in clips})
+        groups.append({int(str(clip.group)) for clip in clips})
     assert not groups[0] & groups[1]
     # the clips nearest to the other half are those left out
     assert max(groups[0]) < 11
@@ -75,7 +75,7 @@ def test_starts_are_compared_on_their_own_half_and_on_the_other(
     def evaluate(config: dict[str, Any]) -> SimpleNamespace:
         evaluated.append(config)
         tested = Path(config["split"]).stem.removeprefix("egogestar-")
-        rows = []
+        rows: list[Any] = []
         for number, start in enumerate(config["start"]):
             value = 0.5 + 0.1 * (tested == SECOND) + 0.2 * (start != "fresh")
             value += 0.06 * (tested in start)
