@@ -202,12 +202,13 @@ def _joint_sentence(comparisons: Sequence[RowComparison]) -> str:
     """The same verdict on several rows, with the range of their differences."""
     c = comparisons[0]
     sizes = sorted(100 * abs(member.difference.mean) for member in comparisons)
+    low, high = f"{sizes[0]:.1f}", f"{sizes[-1]:.1f}"
+    size = low if low == high else f"{low} to {high}"
     names = [member.name for member in comparisons]
     clause = c.other_clips_clause(format_ends(c.other_clips, _SIGNED))
     return (
         f"{join_with_and(names, len(names))} {_PLURAL_VERDICTS[c.verdict]} {c.baseline_name} "
-        f"{c.clips_clause} at {shots_text(c.row.summary.shot)}, by {sizes[0]:.1f} to "
-        f"{sizes[-1]:.1f} points{clause}."
+        f"{c.clips_clause} at {shots_text(c.row.summary.shot)}, by {size} points{clause}."
     )
 
 

@@ -134,7 +134,7 @@ def _clip_difference_sentence(requirement: ClipRequirement, plan: SampleSizePlan
 
 def _requirement_phrase(requirement: ClipRequirement) -> str:
     range_note = ""
-    if requirement.between is not None:
+    if requirement.between is not None and len(set(requirement.between)) > 1:
         range_note = f" ({requirement.between[0]:,} to {requirement.between[1]:,})"
     return (
         f"{'at most' if requirement.most else 'about'} {requirement.clips:,} clips of each class"
@@ -189,7 +189,10 @@ def _half_width_cell(half_width: float) -> str:
 
 
 def _range_cell(between: CountRange | None) -> str:
-    return EMPTY if between is None else f"{between[0]:,}-{between[1]:,}"
+    if between is None:
+        return EMPTY
+    low, high = between
+    return f"{low:,}" if low == high else f"{low:,}-{high:,}"
 
 
 def _count_cell(count: int | None) -> str:
