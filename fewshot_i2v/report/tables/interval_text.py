@@ -50,10 +50,11 @@ def format_gain(gain: Interval) -> str:
     text = format_signed(gain.mean)
     if gain.low is not None and gain.high is not None:
         return f"{text} ± {50 * (gain.high - gain.low):.1f}"
-    return f"{text} ({_no_interval_reason(gain)})"
+    return f"{text} ({no_interval_reason(gain)})"
 
 
-def _no_interval_reason(gain: Interval) -> str:
+def no_interval_reason(gain: Interval) -> str:
+    """Why a gain has no interval: `FEW_DIFFER`, `ALL_EQUAL`, or how few episodes there are."""
     if gain.n < MIN_EPISODES:
         return count_text(gain.n, "episode")
     return ALL_EQUAL if gain.equal else FEW_DIFFER

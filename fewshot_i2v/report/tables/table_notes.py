@@ -123,7 +123,7 @@ def _explanations(means: Sequence[Interval], gains: Sequence[Interval]) -> Itera
     """Notes on what intervals and gains are."""
     with_ends = [mean for mean in means if mean.low is not None]
     if with_ends:
-        level, covers_clips = 100 * with_ends[0].level, _covers_other_clips(with_ends)
+        level, covers_clips = 100 * with_ends[0].level, covers_other_clips(with_ends)
         scope = "these classes" if covers_clips else "these clips and classes"
         yield f"[ ]: {level:g} % interval for {scope}, not for others."
     yield from _reason_notes(gains)
@@ -142,7 +142,8 @@ def _reason_notes(gains: Sequence[Interval]) -> Iterator[str]:
         yield f"{all_equal if True in equal else few}: no interval."
 
 
-def _covers_other_clips(means: Sequence[Interval]) -> bool:
+def covers_other_clips(means: Sequence[Interval]) -> bool:
+    """Whether intervals of accuracies are for other clips, since no clip is in two episodes."""
     return all(mean.covers.startswith("No clip is in two episodes") for mean in means)
 
 
