@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +14,7 @@ import click
 from fewshot_i2v.cli._common import RunPath, echo_json, parse_columns, table_flags
 from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
-from fewshot_i2v.runs.row_names import display_names, name_rows
+from fewshot_i2v.runs.row_names import LONGEST_HEAD, display_names, name_rows, shorten_head
 from fewshot_i2v.runs.row_summary import RowSummary, baseline_of, check_duplicate_seeds
 from fewshot_i2v.runs.run_index import (
     find_run_folders,
@@ -24,11 +25,12 @@ from fewshot_i2v.runs.run_index import (
     table_key,
     way_of,
 )
-from fewshot_i2v.utils.text_table import wrap_notes
+from fewshot_i2v.utils.text_table import escape_name, wrap_notes
 
 if TYPE_CHECKING:
     from fewshot_i2v.evaluation.results import EvaluationResult
     from fewshot_i2v.report.analysis.generalization import ClipGroups, GeneralizationIntervals
+    from fewshot_i2v.report.tables.short_names import ShortNames
     from fewshot_i2v.runs.prediction_reader import RecordedRow
 
 _Row = TypeVar("_Row")
@@ -131,7 +133,11 @@ def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
     for i, table in enumerate(_group_by_table(recorded_rows, lambda row: row.summary)):
         rows = with_start_names(merge_recorded_seeds(table))
         summary = rows[0].summary
-        accuracies, gains = _accuracy_and_gain_intervals(rows, _find_clip_groups(summary, split))
+        heads = _short_heads(rows)
+        groups = _find_clip_groups(summary, split)
+        accuracies, gains = _accuracy_and_gain_intervals(
+            rows, groups, () if as_json else heads.cells
+        )
         title = setting_text(summary.config, summary.config["way"])
         if as_json:
             tables.append(
@@ -145,36 +151,57 @@ def show_intervals(run: Path, split: str | None, *, as_json: bool) -> None:
         text = "no episode succeeded yet"
         if accuracies:
             text = generalization_text(accuracies, gains)
-        click.echo(("\n" if i else "") + "\n".join([*wrap_notes([title]), "", text]))
+        lines = wrap_notes([title, *heads.legend])
+        click.echo(("\n" if i else "") + "\n".join([*lines, "", text]))
     if as_json:
         echo_json(tables)
 
 
+def _short_heads(rows: Sequence[RecordedRow]) -> ShortNames:
+    """Letters for the heads of rows, and what they stand for; empty where all have the same."""
+    from fewshot_i2v.report.tables.short_names import ShortNames, short_head_names
+
+    labels = [escape_name(row.summary.head, LONGEST_HEAD) for row in rows]
+    if len(set(labels)) < 2:
+        return ShortNames([""] * len(rows))
+    *_, letters = short_head_names(labels)
+    return letters
+
+
 def _accuracy_and_gain_intervals(
-    rows: Sequence[RecordedRow], groups: ClipGroups | None
+    rows: Sequence[RecordedRow], groups: ClipGroups | None, heads: Sequence[str]
 ) -> tuple[list[GeneralizationIntervals], list[GeneralizationIntervals]]:
-    """Intervals of each row's accuracy, and gain over the frozen encoder."""
+    """Intervals of each row's accuracy, and gain over the frozen encoder.
+
+    Where `heads` has short names, rows have these and not the labels of heads in their names.
+    """
     from fewshot_i2v.errors import UsageError
     from fewshot_i2v.report.analysis.generalization import generalization_intervals
 
     summaries = [row.summary for row in rows]
+    names = display_names(summaries)
+    if heads:
+        names = [shorten_head(n, row.head, "") for n, row in zip(names, summaries, strict=True)]
     accuracies, gains = [], []
-    for row, summary, name in zip(rows, summaries, display_names(summaries), strict=True):
+    for row, summary, name, head in zip(
+        rows, summaries, names, heads or [""] * len(rows), strict=True
+    ):
         if not summary.accuracies:
             continue
         intervals_of = partial(
             generalization_intervals, name, summary.shot, groups=groups, clips_shared=summary.shared
         )
-        accuracies.append(intervals_of(row.select([*summary.accuracies])))
+        accuracies.append(replace(intervals_of(row.select([*summary.accuracies])), head=head))
         frozen = None if summary.is_frozen else baseline_of(summary, summaries)
         if frozen is None:
             continue
         common = sorted(summary.accuracies.keys() & frozen.accuracies.keys())
         baseline = rows[next(i for i, other in enumerate(summaries) if other is frozen)]
         try:
-            gains.append(intervals_of(row.select(common), baseline=baseline.select(common)))
+            gain = intervals_of(row.select(common), baseline=baseline.select(common))
         except UsageError as error:
             raise UsageError(f"{summary.folder} and {frozen.folder}: {error}") from error
+        gains.append(replace(gain, head=head))
     return accuracies, gains
 
 

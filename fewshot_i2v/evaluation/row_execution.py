@@ -20,7 +20,7 @@ from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.runs.run_folder import RunFolder
 from fewshot_i2v.runs.shards import Shard
-from fewshot_i2v.statistics import mean_interval
+from fewshot_i2v.statistics import mean_interval, without_too_few_episodes
 from fewshot_i2v.utils.progress import OverallProgress
 from fewshot_i2v.utils.text_table import count_text
 
@@ -283,10 +283,13 @@ def clip_names(episodes: Sequence[Episode]) -> set[str]:
 
 
 def accuracy_note(accuracies: Sequence[float]) -> str:
-    """Returns the mean accuracy so far with its interval, for a progress bar."""
+    """Returns the mean accuracy so far with its interval, for a progress bar.
+
+    Too few episodes have no interval, as in tables.
+    """
     if not accuracies:
         return ""
-    interval = mean_interval(accuracies)
+    interval = without_too_few_episodes(mean_interval(accuracies))
     width = interval.half_width
     spread = "" if width is None else f" ± {100 * width:.1f}"
     return f"{100 * interval.mean:.1f}{spread} %"

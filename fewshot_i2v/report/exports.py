@@ -8,7 +8,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,11 +29,17 @@ from fewshot_i2v.report.analysis.generalization import (
 from fewshot_i2v.report.analysis.report_data import LEVEL, ReportRow, ReportSection
 from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
 from fewshot_i2v.report.page.summary_text import section_summary
-from fewshot_i2v.report.tables.accuracy_table import usual_headings
 from fewshot_i2v.report.tables.interval_text import EMPTY
-from fewshot_i2v.report.tables.latex import constant_columns, label_slug, latex_table
+from fewshot_i2v.report.tables.latex import (
+    constant_columns,
+    label_slug,
+    latex_paper_table,
+    latex_table,
+)
+from fewshot_i2v.report.tables.paper_table import paper_table
 from fewshot_i2v.report.tables.recommendation_text import section_recommendation
 from fewshot_i2v.report.tables.section_tables import reliability_bins, section_tables
+from fewshot_i2v.report.tables.short_names import head_words
 from fewshot_i2v.report.tables.table import Table, escape_markdown
 from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.statistics import Interval
@@ -154,9 +159,12 @@ def _markdown(sections: Sequence[ReportSection], title: str, losses: LossesByRow
             escape_markdown(" ".join(section_recommendation(section))),
             *map(escape_markdown, section_summary(section)),
         ]
-        for table in section_tables(section, losses):
-            blocks += [f"### {escape_markdown(table.title)}"] if table.title else []
-            blocks += table.to_markdown()
+        first, *further = section_tables(section, losses)
+        blocks += first.to_markdown()
+        if len({row.shot for row in section.summaries}) > 1:
+            blocks += ["### Shots side by side", *paper_table(section).to_markdown()]
+        for table in further:
+            blocks += [f"### {escape_markdown(table.title)}", *table.to_markdown()]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -165,32 +173,38 @@ def _latex(sections: Sequence[ReportSection], title: str, losses: LossesByRow) -
     blocks += [f"% {' '.join(title.split())}"] if title else []
     labels: Counter[str] = Counter()
     for section in sections:
-        bold = [best.row for best in section.verdicts[1].values() if best.beats_all]
-        full, *further = section_tables(section, losses)
-        headings = [*usual_headings(section.summaries, full.columns, ("parameters",))]
-        main = replace(full, columns={heading: full.columns[heading] for heading in headings})
-        for table in (main, *further):
-            label = label_slug(f"{section.title} {table.title}")
-            labels[label] += 1
-            label += f"-{labels[label]}" if labels[label] > 1 else ""
-            caption = table.caption or "Accuracy in percent with 95 % intervals"
-            facts = [section.setting, *_shared_facts(section, full if table is main else table)]
-            blocks.append(
-                latex_table(
-                    table,
-                    caption=f"{caption}: {', '.join(facts)}.",
-                    label=label,
-                    best_rows=bold if table is main else (),
-                )
+        main, *further = section_tables(section, losses)
+        paper = paper_table(section)
+        caption = "Accuracy in percent with 95 % intervals"
+        blocks.append(
+            latex_paper_table(
+                paper,
+                caption=f"{caption}: {', '.join([section.setting, *paper.facts])}.",
+                label=_unique_label(section.title, labels),
+                comments=main.notes,
             )
+        )
+        for table in further:
+            facts = ", ".join([section.setting, *_shared_facts(section, table)])
+            label = _unique_label(f"{section.title} {table.title}", labels)
+            blocks.append(latex_table(table, caption=f"{table.caption}: {facts}.", label=label))
     return "\n\n".join(blocks) + "\n"
+
+
+def _unique_label(text: str, labels: Counter[str]) -> str:
+    """Label of a table, with a number where an earlier one has the same."""
+    label = label_slug(text)
+    labels[label] += 1
+    return label + (f"-{labels[label]}" if labels[label] > 1 else "")
 
 
 def _shared_facts(section: ReportSection, table: Table) -> list[str]:
     """What a caption says that is the same in all rows: columns, and the number of episodes."""
     shared = constant_columns(table)
     facts = [
-        f"{text} {heading}" if heading == "shot" else f"{heading} {text}"
+        f"{text} {heading}"
+        if heading == "shot"
+        else f"{heading} {head_words(text) if heading == 'head' else text}"
         for heading, text in shared.items()
         if heading in ("start", "head", "shot") and text != EMPTY
     ]

@@ -12,6 +12,8 @@ from typing import Any
 from fewshot_i2v.runs.row_summary import FRESH, UNTUNED_NOTE, RowSummary
 from fewshot_i2v.utils.text_table import escape_name
 
+LONGEST_HEAD = 400
+"""Characters of the label of a head where it is written out."""
 _MAX_KEYS = 3
 _EMPTY_VALUES = {"batch": "all"}
 
@@ -47,24 +49,54 @@ def display_names(rows: Sequence[RowSummary]) -> list[str]:
     Rows of one adapter with different tuning have the difference in their names, at whatever
     shot and head, since it matters to results as an option of the adapter does.
     """
-    several_heads = len({row.head for row in rows}) > 1
+    heads = _head_texts(rows)
     started_adapters = {row.adapter for row in rows if row.start != FRESH}
     names = []
-    for row, tuning in zip(rows, _tuning_differences(rows), strict=True):
+    for row, tuning, head in zip(rows, _tuning_differences(rows), heads, strict=True):
         start = f" from {escape_name(row.start_name or row.start)}" if row.start != FRESH else ""
         start += " (seen)" if row.seen else ""
         if row.start == FRESH and row.adapter in started_adapters:
             start = " fresh"
-        head = f" with {escape_name(row.head)}" if several_heads else ""
         names.append(adapter_name(row) + start + head + (f" ({tuning})" if tuning else ""))
     for folders in ([str(row.folder.parent) for row in rows], [row.folder.name for row in rows]):
         labels = [(name, row.shot) for name, row in zip(names, rows, strict=True)]
-        counts = Counter(labels)
+        folders_of: dict[Hashable, set[str]] = defaultdict(set)
+        for label, folder in zip(labels, folders, strict=True):
+            folders_of[label].add(folder)
+        # a folder that all rows of a name have tells none of them apart
         names = [
-            f"{label[0]} ({folder})" if counts[label] > 1 else label[0]
+            f"{label[0]} ({folder})" if len(folders_of[label]) > 1 else label[0]
             for label, folder in zip(labels, folders, strict=True)
         ]
     return names
+
+
+def _head_texts(rows: Sequence[RowSummary]) -> list[str]:
+    """What names of rows say of their heads: nothing where all have the same.
+
+    A long label is cut, unless another one is the same then.
+    """
+    labels = {row.head for row in rows}
+    if len(labels) < 2:
+        return [""] * len(rows)
+    counts = Counter(map(escape_name, labels))
+    return [
+        f" with {escape_name(row.head, LONGEST_HEAD)}"
+        if counts[escape_name(row.head)] > 1
+        else f" with {escape_name(row.head)}"
+        for row in rows
+    ]
+
+
+def shorten_head(name: str, head: str, short: str) -> str:
+    """Replace the label of the head in a display name of `display_names` by a short name.
+
+    Nothing is left of it where `short` is empty.
+    """
+    for text in (escape_name(head, LONGEST_HEAD), escape_name(head)):
+        if f" with {text}" in name:
+            return name.replace(f" with {text}", f" with head {short}" if short else "", 1)
+    return name
 
 
 def _tuning_differences(rows: Sequence[RowSummary]) -> list[str]:

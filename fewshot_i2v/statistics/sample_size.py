@@ -13,10 +13,14 @@ from math import ceil, inf, log2, sqrt
 
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.statistics.intervals import check_level, t_quantile
-from fewshot_i2v.statistics.variance_components import VarianceComponents
+from fewshot_i2v.statistics.variance_components import (
+    VarianceComponents,
+    constant_values_half_width,
+)
 
 MAX_EPISODES = 10**9
 """No more episodes than these are looked for."""
+_LOG_ROUNDING = 1e-9
 
 
 def best_query_count(components: VarianceComponents, way: int, shot: int) -> float:
@@ -59,6 +63,18 @@ def episodes_for_half_width(
     return _smallest_sufficient(
         lambda n: half_width(deviation, n, level, max_distance=max_distance) <= target
     )
+
+
+def equal_episodes_for_half_width(mean: float, target: float, level: float = 0.95) -> int:
+    """Fewest episodes, all equal to a mean from 0 to 1, whose interval is ± `target` or less.
+
+    The interval is the one that tables show for equal accuracies; it is longest to one side.
+
+    Raises:
+        UsageError: as for `episodes_for_half_width`.
+    """
+    _check_target("half-width", target, 0.0)
+    return _smallest_sufficient(lambda n: constant_values_half_width(mean, n, level) <= target)
 
 
 def detectable_difference(
@@ -109,7 +125,17 @@ def episodes_for_difference(
     n_episodes = _smallest_sufficient(
         lambda n: detectable_difference(deviation, n, power=power, level=level) <= difference
     )
-    return max(n_episodes, 1 + ceil(-log2(1 - level)))
+    return max(n_episodes, fewest_decisive_episodes(level))
+
+
+def fewest_decisive_episodes(level: float = 0.95, comparisons: int = 1) -> int:
+    """Fewest episodes with which a sign-flip test can decide so many comparisons together.
+
+    They are those in which the two methods differ, since the smallest p of n such episodes is
+    2^(1 - n): with fewer nothing is decided, however large the difference. `level` is above 0 and
+    below 1, `comparisons` at least 1.
+    """
+    return max(1, ceil(1 + log2(comparisons / (1 - level)) - _LOG_ROUNDING))
 
 
 def min_difference_sd(difference: float, queries: float) -> float:

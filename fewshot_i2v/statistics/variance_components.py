@@ -40,6 +40,16 @@ class VarianceComponents:
         """Standard deviation over episodes with this many queries; None: as many as measured."""
         return sqrt(self.between + self.within / (self.queries if queries is None else queries))
 
+    def episode_deviation(self, queries: float | None = None) -> float:
+        """Standard deviation over episodes drawn as those of the pilot were.
+
+        With as many queries as measured (also None) it is exactly that of the pilot: where
+        episodes use most of the clips of a class, they differ less than `deviation` says.
+        """
+        # with `short` above 0, `between` is 0 and this is the measured variance
+        within = max(0.0, self.within - self.short * self.queries)
+        return sqrt(self.between + within / (self.queries if queries is None else queries))
+
 
 def estimate_components(episodes: Sequence[Sequence[Sequence[float]]]) -> VarianceComponents:
     """Estimate variance components of a pilot run by one-way random-effects analysis of variance.

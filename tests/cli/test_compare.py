@@ -302,7 +302,7 @@ def test_rows_of_one_verdict_share_a_sentence(invoke: Invoke, runs: Path) -> Non
     write(runs, "lora", BETTER)
     write(runs, "bitfit", FROZEN)
     said = " ".join(invoke("compare", str(runs)).stdout.split())
-    assert said.count(" beat frozen on these clips at 1 shot, by 28.6 to 28.6 points") == 1
+    assert said.count(" beat frozen on these clips at 1 shot, by 28.6 points") == 1
     assert said.count("cannot be told apart from frozen") == 1
     assert said.count("what other clips would show") == 1
     sentences = [c["verdict"] for c in comparisons(invoke, runs)]

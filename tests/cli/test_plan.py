@@ -46,7 +46,8 @@ def test_a_pilot_is_planned_row_by_row(invoke: Invoke, pilot: Path) -> None:
     assert row["found"]["between"] == pytest.approx(spread.between)
     assert row["deviation"] == pytest.approx(values.mean(axis=(1, 2)).std(ddof=1))
     away = max(spread.mean, 1 - spread.mean)
-    assert row["episodes"] == sample_size.episodes_for_half_width(
+    assert row["episodes"] == sample_size.episodes_for_half_width(row["deviation"], 0.02)
+    assert row["until"] == sample_size.episodes_for_half_width(
         row["deviation"], 0.02, max_distance=away
     )
     assert row["between"][0] < row["episodes"] < row["between"][1]
@@ -59,7 +60,17 @@ def test_until_draws_about_as_many_as_planned(invoke: Invoke, pilot: Path) -> No
         decide_stopping([some(seed, 0.8, episodes=1500).mean(axis=(1, 2)).tolist()], 0.02).episodes
         for seed in range(20, 40)
     ]
-    assert np.mean(stops) == pytest.approx(row["episodes"], rel=0.25)
+    assert np.mean(stops) == pytest.approx(row["until"], rel=0.25)
+
+
+@pytest.mark.parametrize("target", ["1", "2", "3", "8"])
+def test_no_more_episodes_than_there_are_where_the_goal_is_met(
+    invoke: Invoke, pilot: Path, target: str
+) -> None:
+    """The number is that of Student's t, as the intervals of tables are."""
+    for row in plain(invoke, str(pilot), "--half-width", target)["rows"]:
+        assert (row["episodes"] <= 40) == (row["now"] <= float(target) / 100)
+        assert row["episodes"] <= row["until"]
 
 
 def test_differences_are_planned_from_the_paired_spread(invoke: Invoke, pilot: Path) -> None:
@@ -110,7 +121,8 @@ def test_it_is_said_in_plain_words(invoke: Invoke, pilot: Path) -> None:
         "From a pilot: split motions (novel), 5-way, 5 query clips per class",
         "- Accuracy to ± 2 points: ",
         "episodes of 5 query clips per class, for every row (--episodes ",
-        "or --until 2, which draws until it is so",
+        "--until 2 draws about ",
+        "it stops by what it has seen so far, so it needs a margin for what it has not seen.",
         "A difference of 2 points on these clips: ",
         "aim against frozen, 1-shot",
         "All of that holds for these clips only.",
@@ -138,7 +150,8 @@ def test_rows_that_hardly_differ_are_not_planned(invoke: Invoke, tmp_path: Path)
     (pair,) = plain(invoke, str(tmp_path))["pairs"]
     assert (pair["differ"], pair["episodes"]) == (1, None)
     text = " ".join(invoke("plan", str(tmp_path)).stdout.split())
-    assert "No plan for aim (1-shot): too few episodes in which they differ from frozen" in text
+    reason = "too few episodes in which they differ from frozen"
+    assert f"No plan for aim (1-shot, 1 of 40 episodes): {reason}" in text
 
 
 def test_a_pilot_without_a_mistake_is_no_certainty(invoke: Invoke, tmp_path: Path) -> None:
@@ -147,7 +160,11 @@ def test_a_pilot_without_a_mistake_is_no_certainty(invoke: Invoke, tmp_path: Pat
     found = plain(invoke, str(tmp_path))
     (row,) = found["rows"]
     low, high = row["between"]
-    assert low == row["episodes"] == 198
+    # as many equal accuracies as a table shows with an interval of ± 1 point
+    assert low == row["episodes"]
+    for n, is_enough in ((low, True), (low - 1, False)):
+        assert (1 - (bounded_interval([1.0] * n).low or 0) <= 0.01) == is_enough
+    assert row["until"] == 198
     assert high > 1000
     low_end = bounded_interval([1.0] * len(values)).low
     assert row["now"] == pytest.approx(1 - (low_end or 1.0))
@@ -157,7 +174,8 @@ def test_a_pilot_without_a_mistake_is_no_certainty(invoke: Invoke, tmp_path: Pat
     text = " ".join(invoke("plan", str(tmp_path)).stdout.split())
     assert f"it may take up to {high:,} episodes" in text
     assert "There are enough" not in text
-    assert "198-198" not in text
+    assert f"{low}-{low}" not in text
+    assert "--until 1 draws about 198: where all episodes are alike, its margin is for" in text
 
 
 def test_a_row_that_is_always_right_leaves_the_others_planned(

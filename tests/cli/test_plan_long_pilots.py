@@ -35,11 +35,7 @@ def test_a_long_pilot_tells_how_much_clips_matter(invoke: Invoke, tmp_path: Path
     assert row["left"] == pytest.approx(half_width_over_clips(one, 60))
     assert row["clips"] == clips_for_half_width(one, 0.02)
     assert row["between"][0] < row["clips"] < row["between"][1]
-    rest = sample_size.episodes_for_half_width(
-        found["rows"][0]["deviation"],
-        0.01,
-        max_distance=max(found["rows"][0]["found"]["mean"], 0.5),
-    )
+    rest = sample_size.episodes_for_half_width(found["rows"][0]["deviation"], 0.01)
     assert row["episodes"] == pytest.approx(rest, abs=2)
     # clips are as hard for either method, so that the gain hardly depends on them
     gain = needs["aim", "frozen"]

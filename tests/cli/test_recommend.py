@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import Invoke
+from tests.cli.pilots import plain, some
+from tests.cli.pilots import write as write_pilot
 from tests.cli.test_show import write
 
 
@@ -50,6 +54,57 @@ def test_json_has_the_same(invoke: Invoke, runs: Path) -> None:
     assert " ".join(table["sentences"]).startswith("Use aim:scale=0.5")
 
 
+def _differing(seed: int, n_changed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Answers of 14 episodes, and the same with a wrong one for a right one in some of them."""
+    base = some(seed, 0.9, episodes=14)
+    other = base.copy()
+    for i in range(n_changed):
+        other[i, 0, 0] ^= True
+    return base, other
+
+
+def test_the_episodes_are_those_of_plan_and_compare(invoke: Invoke, tmp_path: Path) -> None:
+    """One row differs from frozen in 2 of 14 episodes: no number is made up for it."""
+    base, nearly = _differing(1, 2)
+    write_pilot(tmp_path, "frozen", base)
+    write_pilot(tmp_path, "temporal-embedding", nearly)
+    write_pilot(tmp_path, "bitfit", some(1, 0.85, episodes=14))
+    done = invoke("recommend", str(tmp_path))
+    said = " ".join(done.stdout.split())
+    assert "temporal-embedding differs from frozen in 2 of 14 episodes: too few to say" in said
+    pairs = {pair["name"].split(" ")[0]: pair for pair in plain(invoke, str(tmp_path))["pairs"]}
+    n_needed = pairs["bitfit"]["together"]
+    assert pairs["temporal-embedding"]["together"] is None
+    number = f"about {n_needed:,} episodes would show a difference of 2 points between bitfit"
+    assert number in said
+    assert f"--episodes {n_needed}" in done.stderr
+    compared = json.loads(invoke("compare", str(tmp_path), "--json").stdout)
+    visible = {row["name"].split(" ")[0]: row["visible"] for row in compared["comparisons"]}
+    assert visible["temporal-embedding"] is None
+    assert visible["bitfit"] == pytest.approx(pairs["bitfit"]["visible"])
+    page = tmp_path / "t.md"
+    invoke("report", str(tmp_path), "--out", str(page))
+    assert number in " ".join(page.read_text(encoding="utf-8").split())
+
+
+def test_a_difference_that_would_have_shown_is_one_that_compare_would_see(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    """`recommend`, `plan` and `compare` turn at the same episode, also where rows hardly differ."""
+    base = some(2, 0.9, episodes=60)
+    other = base.copy()
+    other[:6, 0, 0] ^= True
+    for n in (16, 24, 40, 60):
+        folder = tmp_path / str(n)
+        write_pilot(folder, "frozen", base[:n])
+        write_pilot(folder, "aim", other[:n])
+        (pair,) = plain(invoke, str(folder))["pairs"]
+        assert (pair["together"] <= n) == (pair["visible"] <= 0.02)
+        said = " ".join(invoke("recommend", str(folder)).stdout.split())
+        has_shown = f"would mostly have shown in these {n} episodes" in said
+        assert has_shown == (pair["together"] <= n)
+
+
 def test_it_proposes_more_episodes_where_rows_cannot_be_told_apart(
     invoke: Invoke, tmp_path: Path
 ) -> None:
@@ -59,7 +114,7 @@ def test_it_proposes_more_episodes_where_rows_cannot_be_told_apart(
     said = " ".join(done.stdout.split())
     assert "aim may be better (+50.0 points so far)" in said
     assert "as good" not in said
-    assert "50 episodes mostly tell (--episodes 50)" in said
+    assert "50 episodes tell more (--episodes 50)" in said
     assert f"--output {tmp_path} --episodes 50\n" in done.stderr
     (table,) = json.loads(invoke("recommend", str(tmp_path), "--json").stdout)
     assert [answer["next_episodes"] for answer in table["recommendations"]] == [50]

@@ -25,7 +25,11 @@ def test_markdown_has_the_cells_of_the_terminal() -> None:
     made = section()
     text = render_tables([made], ".md", title="Of *mine*")
     assert text.startswith("# Of \\*mine\\*\n\n## motions (novel), 3-way\n")
-    first, beyond, far = text.split("\n### ")
+    first, shots, beyond, far = text.split("\n### ")
+    assert shots.startswith(
+        "Shots side by side\n\n| adapter | 1 shot: accuracy % | 1 shot: over frozen | 5 shots: "
+    )
+    assert "\n- ±: half the width of a 95 % interval, Student t" in shots
     assert beyond.startswith("Beyond accuracy\n\n| adapter | head | shot | balanced % | ECE % |")
     assert len([line for line in beyond.splitlines() if line.startswith("| ")]) == 2 + 6
     assert far.startswith(
@@ -46,7 +50,7 @@ def test_markdown_has_the_cells_of_the_terminal() -> None:
 
 def test_latex_has_a_table_of_each_kind() -> None:
     text = render_tables([section()], ".tex")
-    for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lrrrr}"):
+    for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lrrrrr}"):
         assert part in text
     assert r" \pm " in text
     assert "Student t over episodes" in text

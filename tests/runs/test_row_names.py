@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fewshot_i2v.runs.row_names import start_names
+from pathlib import Path
+
+from fewshot_i2v.runs.row_names import display_names, shorten_head, start_names
+from fewshot_i2v.runs.row_summary import RowSummary
 
 
 def test_names_stay_where_nothing_is_called_the_same() -> None:
@@ -34,3 +37,21 @@ def test_a_path_that_is_not_known_leaves_the_name() -> None:
 def test_links_and_folders_within_each_other_are_told_apart() -> None:
     found = start_names([("aim", "aim", folder) for folder in ("/aim", "/x/aim", "/x/last")])
     assert found == ["/aim", "x/aim", "last"]
+
+
+def test_long_heads_are_cut_only_where_that_keeps_them_apart() -> None:
+    """A folder that all rows have tells nothing, and long labels may differ at their end."""
+    start = "prototype:center=true,pooling=ordered,tokens=summary+grid4+motion"
+    heads = [start, f"{start},weights=loo"]
+    about = {"identity": {"config": {}}}
+    rows = [
+        RowSummary(adapter, head, 1, {0: 1.0}, folder=Path(f"runs/ti/{adapter}-{i}"), header=about)
+        for adapter in ("frozen", "aim")
+        for i, head in enumerate(heads)
+    ]
+    names = display_names(rows)
+    assert names == [f"{a} with {head}" for a in ("frozen", "aim") for head in heads]
+    assert shorten_head(names[1], heads[1], "B") == "frozen with head B"
+    assert shorten_head(names[0], heads[0], "") == "frozen"
+    other = [rows[0], RowSummary("frozen", "linear", 1, {0: 1.0}, header=about)]
+    assert display_names(other)[0].endswith("…"), "still cut where nothing else is like it"

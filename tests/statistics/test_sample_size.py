@@ -229,3 +229,13 @@ def test_equal_episodes_leave_a_spread_open() -> None:
     assert 0 < many < few / 2
     assert constant_values_deviation(0.0, 30) == pytest.approx(few)
     assert constant_values_deviation(0.5, 30) == 0.5
+
+
+def test_the_pilots_own_spread_is_that_of_its_episodes() -> None:
+    """Also where episodes differ less than their queries suggest, which leaves no b."""
+    found = estimate_components([[[1, 0], [1, 0]], [[0, 1], [0, 1]], [[1, 1], [1, 0]]])
+    assert found.short > 0
+    measured = np.std([0.5, 0.5, 0.75], ddof=1)
+    assert found.episode_deviation() == pytest.approx(measured)
+    assert found.episode_deviation(found.queries) == pytest.approx(measured)
+    assert found.episode_deviation(2 * found.queries) < measured < found.deviation()

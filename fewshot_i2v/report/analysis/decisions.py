@@ -15,11 +15,11 @@ from fewshot_i2v.report.comparison.pair_test import JudgedPair, PairTest, RowTab
 from fewshot_i2v.runs.row_summary import FRESH, RowSummary, baseline_of
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.jackknife import JackknifeEstimate
+from fewshot_i2v.statistics.sample_size import fewest_decisive_episodes
 from fewshot_i2v.statistics.verdicts import DifferenceTest, decide_verdicts
 
 VerdictWord = Literal["better", "worse", "open"]
 _VERDICT_WORDS: tuple[VerdictWord, ...] = ("open", "better", "worse")
-_ROUNDING = 1e-12
 _MEAN_TOLERANCE = 1e-9
 
 
@@ -31,11 +31,13 @@ class GainVerdict(JudgedPair):
         row: position of the row in its table.
         baseline: position of the row that it is compared with.
         too_few: whether the episodes are too few for any verdict, however large the difference.
+        n_comparisons: comparisons that the verdict is adjusted for, this one among them.
     """
 
     row: int
     baseline: int
     too_few: bool
+    n_comparisons: int
 
     @property
     def verdict(self) -> VerdictWord:
@@ -219,13 +221,16 @@ def _judge_pairs(
         for test in tests
     ]
     decided = decide_verdicts(differences, level, pairs=pairs)
+    n_comparisons = pairs or len(tests)
+    fewest = fewest_decisive_episodes(level, n_comparisons)
     return [
         GainVerdict(
             test,
             verdict,
             row=row,
             baseline=baseline,
-            too_few=_is_too_few(test.paired.difference.n, pairs or len(tests), level),
+            too_few=test.paired.difference.n < fewest,
+            n_comparisons=n_comparisons,
         )
         for (row, baseline), test, verdict in zip(positions, tests, decided, strict=True)
     ]
@@ -261,8 +266,3 @@ def _pair_test(
         level=level,
         clips_shared=rows[i].shared or rows[j].shared,
     )
-
-
-def _is_too_few(n_units: int, n_tests: int, level: float) -> bool:
-    """Whether no test of this many episodes or clips can reach the level in so many tests."""
-    return bool(2.0 ** (1 - n_units) * n_tests > 1 - level + _ROUNDING)

@@ -51,12 +51,14 @@ class GeneralizationIntervals:
         shot: support clips per class.
         mean: 0..1; of a gain -1..1.
         intervals: by question; only those that can be answered.
+        head: short name of its head, where rows differ in it; or empty.
     """
 
     name: str
     shot: int | str
     mean: float
     intervals: Mapping[str, Interval]
+    head: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""

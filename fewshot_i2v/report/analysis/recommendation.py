@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import fmean, stdev
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 from fewshot_i2v.report.analysis.decisions import GainVerdict, ShotDecision, decide_table
-from fewshot_i2v.report.comparison.pair_test import RowTables
+from fewshot_i2v.report.comparison.pair_test import RowTables, mean_queries
 from fewshot_i2v.runs.row_summary import RowSummary
+from fewshot_i2v.statistics.difference_spread import DifferenceSpread
 from fewshot_i2v.statistics.intervals import MIN_EPISODES
-from fewshot_i2v.statistics.sample_size import episodes_for_difference, min_difference_sd
-from fewshot_i2v.statistics.verdicts import per_comparison_level
 
 NOTABLE_DIFFERENCE = 0.02
 """Difference of two rows that matters, as a share: that of `plan`, 2 points."""
 USUAL_EPISODES = 50
 """To run next where so few are there that nothing tells how many it takes."""
+NAMED_RIVALS = 2
+"""Of the rows that may be as good, so many are named."""
 _POWER = 0.8
 
 
@@ -30,18 +31,38 @@ class Recommendation:
         gain: its verdict against the best row without training; None where it is that row, or
             there is none.
         rivals: positions of the rows that may be as good, the highest first.
-        episodes: about how many would show `NOTABLE_DIFFERENCE` to the first rival, where there is
-            one and the two differ; None elsewhere.
+        spreads: of the difference to each rival.
+        told: position of the first of the `NAMED_RIVALS` that differs in enough episodes to say how
+            many it takes; None where there is none.
+        episodes: about how many would show `NOTABLE_DIFFERENCE` to that rival, as `plan` says, all
+            comparisons judged together; None where there is none.
         next_episodes: how many to run next, where more of them may change the recommendation; None
             where they would not.
+        level: of the verdicts.
     """
 
     decision: ShotDecision
     row: int
     gain: GainVerdict | None
     rivals: tuple[int, ...]
+    spreads: tuple[DifferenceSpread, ...]
+    told: int | None
     episodes: int | None
     next_episodes: int | None
+    level: float = 0.95
+
+    @property
+    def untold(self) -> dict[int, DifferenceSpread]:
+        """Named rivals that differ in too few episodes to say how many it takes, by position.
+
+        Where there are fewer than `MIN_EPISODES`, that is said instead: none.
+        """
+        named = zip(self.rivals[:NAMED_RIVALS], self.spreads, strict=False)
+        return {
+            i: spread
+            for i, spread in named
+            if spread.episodes >= MIN_EPISODES and not spread.tells(self.level)
+        }
 
 
 def recommend_rows(
@@ -53,10 +74,17 @@ def recommend_rows(
     which takes no training. Of rows that cannot be told apart, and whose accuracies are at most
     `NOTABLE_DIFFERENCE` apart, the one with the fewest trained parameters is taken.
     """
-    return [_recommend(rows, decision, level) for decision in decide_table(rows, level, tables)]
+    return [
+        _recommend(rows, tables, decision, level) for decision in decide_table(rows, level, tables)
+    ]
 
 
-def _recommend(rows: Sequence[RowSummary], decision: ShotDecision, level: float) -> Recommendation:
+def _recommend(
+    rows: Sequence[RowSummary],
+    tables: Sequence[RowTables],
+    decision: ShotDecision,
+    level: float,
+) -> Recommendation:
     gains = {gain.row: gain for gain in decision.winners}
     equal = decision.equals_of_best()
     means = {i: fmean(rows[i].accuracies.values()) for i in [*equal, *gains]}
@@ -73,34 +101,34 @@ def _recommend(rows: Sequence[RowSummary], decision: ShotDecision, level: float)
     rivals = sorted(
         (i for i in compared if i != row), key=lambda i: -fmean(rows[i].accuracies.values())
     )
-    episodes = _episodes_to_tell(rows, row, rivals[0], decision, level) if rivals else None
-    return Recommendation(
+    spreads = tuple(_difference_spread(rows, tables, row, rival) for rival in rivals)
+    told, episodes = _episodes_to_tell(decision, row, rivals, spreads, level)
+    recommendation = Recommendation(
         decision,
         row,
         gains.get(row),
         tuple(rivals),
+        spreads,
+        told,
         episodes,
-        _next_episodes(
-            rows[row].episodes, decision, episodes, gain=gains.get(row), tied=bool(rivals)
-        ),
+        next_episodes=None,
+        level=level,
     )
+    return replace(recommendation, next_episodes=_next_episodes(recommendation, rows[row].episodes))
 
 
-def _next_episodes(
-    n_run: int,
-    decision: ShotDecision,
-    n_needed: int | None,
-    *,
-    gain: GainVerdict | None,
-    tied: bool,
-) -> int | None:
+def _next_episodes(recommendation: Recommendation, n_run: int) -> int | None:
     """Episodes to run next where more of them may tell something; None elsewhere."""
     usual = USUAL_EPISODES if n_run < USUAL_EPISODES else None
-    too_few = bool(decision.gains) and all(verdict.too_few for verdict in decision.gains)
-    if tied and not too_few and n_needed is not None:
-        return n_needed if n_needed > n_run else None
-    if tied:
-        return usual
+    decision, gain = recommendation.decision, recommendation.gain
+    if recommendation.rivals:
+        n_needed = recommendation.episodes
+        too_few = bool(decision.gains) and all(verdict.too_few for verdict in decision.gains)
+        if n_needed is None or too_few:
+            return usual
+        if n_needed > n_run:
+            return n_needed
+        return usual if recommendation.untold else None
     # so few episodes may not tell what other clips would show
     other_clips = None if gain is None else gain.other_clips
     return usual if other_clips is not None and other_clips.low is None else None
@@ -112,23 +140,39 @@ def _cost(row: RowSummary) -> tuple[int, float]:
 
 
 def _episodes_to_tell(
-    rows: Sequence[RowSummary], i: int, j: int, decision: ShotDecision, level: float
-) -> int | None:
-    """Episodes with which two rows that differ by `NOTABLE_DIFFERENCE` are mostly told apart.
+    decision: ShotDecision,
+    row: int,
+    rivals: Sequence[int],
+    spreads: Sequence[DifferenceSpread],
+    level: float,
+) -> tuple[int | None, int | None]:
+    """First named rival whose difference tells, and the episodes that `plan` says for it.
 
-    As `plan` computes it for all comparisons together, from the spread of their difference; None
-    where there are too few episodes to know that.
+    They are for as many comparisons as the verdicts are adjusted for.
     """
+    of_gains = {gain.row: gain.n_comparisons for gain in decision.gains}
+    for rival, spread in zip(rivals[:NAMED_RIVALS], spreads, strict=False):
+        is_gain = row == decision.baseline and rival in of_gains
+        n_comparisons = of_gains[rival] if is_gain else max(1, decision.best.n_pairs)
+        n_needed = spread.episodes_needed(
+            NOTABLE_DIFFERENCE, power=_POWER, level=level, comparisons=n_comparisons
+        )
+        if n_needed is not None:
+            return rival, n_needed
+    return None, None
+
+
+def _difference_spread(
+    rows: Sequence[RowSummary], tables: Sequence[RowTables], i: int, j: int
+) -> DifferenceSpread:
+    """Spread of the difference of two rows over the episodes that both have."""
     a, b = rows[i].accuracies, rows[j].accuracies
-    differences = [a[k] - b[k] for k in a.keys() & b.keys()]
-    if len(differences) < MIN_EPISODES:
-        return None
-    n_pairs = max(decision.best.n_pairs, len(decision.gains) * decision.n_baselines, 1)
-    queries = _queries_of(rows[i])
-    deviation = max(stdev(differences), min_difference_sd(NOTABLE_DIFFERENCE, queries))
-    return episodes_for_difference(
-        deviation, NOTABLE_DIFFERENCE, power=_POWER, level=per_comparison_level(level, n_pairs)
-    )
+    common = sorted(a.keys() & b.keys())
+    if not common:
+        return DifferenceSpread(0.0, 1.0, 0, 0)
+    selected = [table.select_episodes(common) for table in tables[i]] if tables else []
+    queries = mean_queries(selected) if selected else _queries_of(rows[i])
+    return DifferenceSpread.from_values([a[k] - b[k] for k in common], queries)
 
 
 def _queries_of(row: RowSummary) -> int:

@@ -16,12 +16,7 @@ from fewshot_i2v.runs.prediction_reader import (
     parse_episode,
     share_clips,
 )
-from fewshot_i2v.statistics.paired_tests import minimum_detectable_difference
-from fewshot_i2v.statistics.verdicts import (
-    DifferenceTest,
-    decide_verdicts,
-    per_comparison_level,
-)
+from fewshot_i2v.statistics.verdicts import DifferenceTest, decide_verdicts
 
 VerdictText = Literal["beats", "is worse than", "cannot be told apart from"]
 _VERDICT_TEXTS: tuple[VerdictText, ...] = ("cannot be told apart from", "beats", "is worse than")
@@ -65,7 +60,8 @@ class RowComparison(JudgedPair):
         name: display name of the row.
         baseline_name: display name of the baseline.
         visible: smallest true difference that this comparison would mostly (in 80 % of such runs)
-            detect, at the level left to one of the comparisons; None where nothing can say.
+            detect, at the level left to one of the comparisons; None where too few episodes differ
+            to say it.
         shared_episodes: the episodes compared.
         n_undecided: comparisons of the table without a verdict, this one among them.
     """
@@ -150,7 +146,6 @@ def compare_rows(
         level,
     )
     undecided = sum(verdict.sign == 0 for verdict in decided)
-    strict_level = per_comparison_level(level, len(pairs))
     return [
         RowComparison(
             test,
@@ -159,9 +154,7 @@ def compare_rows(
             baseline=baseline,
             name=names[row],
             baseline_name=names[baseline],
-            visible=minimum_detectable_difference(
-                [x - y for x, y in zip(*test.values, strict=True)], strict_level, _POWER
-            ),
+            visible=test.spread.detectable(power=_POWER, level=level, comparisons=len(pairs)),
             shared_episodes=match,
             n_undecided=undecided,
         )

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean
+from statistics import fmean, harmonic_mean
 
 import numpy as np
 
 from fewshot_i2v.report.analysis.generalization import jackknife_gain
+from fewshot_i2v.statistics.difference_spread import DifferenceSpread
 from fewshot_i2v.statistics.intervals import Interval, Unit, without_too_few_episodes
 from fewshot_i2v.statistics.jackknife import JackknifeEstimate
 from fewshot_i2v.statistics.paired_tests import PairedComparison, compare_paired, mcnemar
@@ -27,6 +28,12 @@ THESE_CLIPS, THESE_SUPPORT_CLIPS, OTHER_CLIPS_OF_CLASSES = (
 """What a verdict covers: the first, or the second for a single episode; the last besides."""
 RowTables = Sequence[PredictionTable]
 """Predictions of a row, one table for each training seed; none: single answers are not known."""
+
+
+def mean_queries(tables: RowTables) -> float:
+    """Query clips of an episode, the harmonic mean; 1 where single answers are not known."""
+    answered = [table for table in tables if len(table)]
+    return harmonic_mean(answered[0].queries.tolist()) if answered else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +61,13 @@ class PairTest:
     def means(self) -> tuple[float, float]:
         """Mean over the units of the row and of the baseline, 0..1."""
         return fmean(self.values[0]), fmean(self.values[1])
+
+    @property
+    def spread(self) -> DifferenceSpread:
+        """Spread of the difference over the units, for what they would show."""
+        differences = [x - y for x, y in zip(*self.values, strict=True)]
+        queries = 1.0 if self.unit == "clip" else mean_queries(self.tables[0])
+        return DifferenceSpread.from_values(differences, queries)
 
     @cached_property
     def jackknife(self) -> JackknifeEstimate | None:

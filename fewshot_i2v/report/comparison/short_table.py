@@ -20,6 +20,7 @@ from fewshot_i2v.report.tables.short_names import ShortNames, short_head_names
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.report.tables.table_notes import MAX_SHORT_NOTES, repeat_notes, shots_text
 from fewshot_i2v.runs.prediction_reader import RecordedRow
+from fewshot_i2v.runs.row_names import LONGEST_HEAD, shorten_head
 from fewshot_i2v.runs.run_index import table_key
 from fewshot_i2v.statistics.intervals import MIN_DIFFERING
 from fewshot_i2v.utils.text_table import (
@@ -33,8 +34,6 @@ from fewshot_i2v.utils.text_table import (
 
 _SIGNED = "{:+z.1f}"
 _MIN_SHOWN_P = 1e-4
-_LONGEST = 400
-"""Characters of a name that is written out above the table."""
 
 
 def format_p(p: float) -> str:
@@ -77,7 +76,7 @@ def _head_column(
     comparisons: Sequence[RowComparison], columns: dict[str, list[str]]
 ) -> Sequence[str]:
     """Move heads that differ from the names of rows into a column of letters; with their legend."""
-    heads = [escape_name(c.row.summary.head, _LONGEST) for c in comparisons]
+    heads = [escape_name(c.row.summary.head, LONGEST_HEAD) for c in comparisons]
     if len(set(heads)) == 1 or "against" in columns:
         del columns["head"]
         return _letters(comparisons).legend if "against" in columns else ()
@@ -94,7 +93,7 @@ def _without_head(name: str) -> str:
 def _letters(comparisons: Sequence[RowComparison]) -> ShortNames:
     """Letters of the heads of all rows and baselines, two for each comparison."""
     members = [member.summary for c in comparisons for member in (c.row, c.baseline)]
-    heads = [escape_name(member.head, _LONGEST) for member in members]
+    heads = [escape_name(member.head, LONGEST_HEAD) for member in members]
     if len(set(heads)) == 1:
         return ShortNames([""] * len(heads))
     *_, letters = short_head_names(heads)
@@ -106,9 +105,7 @@ def name_heads_by_letters(comparisons: Sequence[RowComparison]) -> list[RowCompa
     letters = iter(_letters(comparisons).cells)
 
     def _short(name: str, row: RecordedRow) -> str:
-        letter = next(letters)
-        head = f" with head {letter}" if letter else ""
-        return name.replace(f" with {escape_name(row.summary.head)}", head, 1)
+        return shorten_head(name, row.summary.head, next(letters))
 
     return [
         replace(c, name=_short(c.name, c.row), baseline_name=_short(c.baseline_name, c.baseline))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from math import ceil, log2
 
 from fewshot_i2v.report.comparison.compare import RowComparison
 from fewshot_i2v.report.comparison.short_table import (
@@ -29,6 +28,7 @@ from fewshot_i2v.report.tables.table_notes import (
 from fewshot_i2v.runs.prediction_reader import RecordedRow
 from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.statistics import Interval
+from fewshot_i2v.statistics.sample_size import fewest_decisive_episodes
 from fewshot_i2v.statistics.verdicts import per_comparison_level
 from fewshot_i2v.utils.text_table import (
     WIDTH,
@@ -165,14 +165,14 @@ def verdict_sentence(comparison: RowComparison, level: float) -> str:
         return f"{start}, by {size} (Holm p {format_p(c.decision.p)}){clause}."
     if not c.n_changed:
         return f"{start}: their accuracies are the same in every {c.unit}."
-    if 2.0 ** (1 - c.n_changed) > 1 - level:
+    if c.n_changed < fewest_decisive_episodes(level):
         return (
             f"{start}: they differ in {c.n_changed} of {c.difference.n} {c.unit}s, too few for any "
             "verdict, whichever of them is better there."
         )
     text = f"{start}: {_points(c.difference)} points (Holm p {format_p(c.decision.p)})"
-    if c.unit == "episode" and c.n_undecided * 2.0 ** (1 - c.n_changed) > 1 - level:
-        min_episodes = ceil(1 + log2(c.n_undecided / (1 - level)))
+    min_episodes = fewest_decisive_episodes(level, c.n_undecided)
+    if c.unit == "episode" and c.n_changed < min_episodes:
         return (
             f"{text}; with {c.n_undecided} comparisons left to decide, {c.n_changed} episodes that "
             "differ allow no verdict, however large the difference: it takes at least "
@@ -202,12 +202,13 @@ def _joint_sentence(comparisons: Sequence[RowComparison]) -> str:
     """The same verdict on several rows, with the range of their differences."""
     c = comparisons[0]
     sizes = sorted(100 * abs(member.difference.mean) for member in comparisons)
+    low, high = f"{sizes[0]:.1f}", f"{sizes[-1]:.1f}"
+    size = low if low == high else f"{low} to {high}"
     names = [member.name for member in comparisons]
     clause = c.other_clips_clause(format_ends(c.other_clips, _SIGNED))
     return (
         f"{join_with_and(names, len(names))} {_PLURAL_VERDICTS[c.verdict]} {c.baseline_name} "
-        f"{c.clips_clause} at {shots_text(c.row.summary.shot)}, by {sizes[0]:.1f} to "
-        f"{sizes[-1]:.1f} points{clause}."
+        f"{c.clips_clause} at {shots_text(c.row.summary.shot)}, by {size} points{clause}."
     )
 
 

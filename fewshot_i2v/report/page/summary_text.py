@@ -115,16 +115,25 @@ class _ShotSummary:
     def _lead_sentence(self) -> str:
         best = self.best
         name, gain = self.labels[best.row].full, self.frozen.get(best.row)
-        accuracy = f"{100 * best.mean.mean:.1f} %{_ends_text(best.mean)}"
+        shown = f"{100 * best.mean.mean:.1f} %"
+        accuracy = f"{shown}{_ends_text(best.mean)}"
+        ties = [
+            self.labels[verdict.row].full
+            for verdict in best.verdicts
+            if (mean := self.rows[verdict.row].interval) is not None
+            and f"{100 * mean.mean:.1f} %" == shown
+        ]
+        highest = f"{name} has the highest accuracy, {accuracy}"
+        if ties:
+            highest += f", and {join_with_and(ties)} {'has' if len(ties) == 1 else 'have'} as much"
         if gain is None:
             if best.verdicts:
-                return f"{name} has the highest accuracy, {accuracy}."
+                return f"{highest}."
             if best.mean.n == 1:
                 return f"{name} is right for {accuracy} of the query clips of one episode."
             return f"{name} has a mean accuracy of {accuracy} over episodes."
         if gain.verdict != "open":
             return _decided_gain_sentence(name, accuracy, gain)
-        highest = f"{name} has the highest accuracy, {accuracy}"
         ends, points = _ends_text(gain.difference), f"{100 * gain.difference.mean:+z.1f} points"
         if _is_single_episode(gain):
             return f"{highest}, {points} over frozen."

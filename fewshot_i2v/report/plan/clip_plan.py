@@ -175,10 +175,7 @@ class ClipDesign:
             # the harmonic mean of the class sizes decides the uncertainty
             half_width_over_clips(variance, harmonic_mean(self.sizes), level),
             sample_size.episodes_for_half_width(
-                row.deviation,
-                half_width * _EPISODE_HALF_WIDTH_SHARE,
-                level,
-                max_distance=row.max_distance,
+                row.deviation, half_width * _EPISODE_HALF_WIDTH_SHARE, level
             ),
         )
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from fewshot_i2v.report.plan.basis import EpisodeSpread
 from fewshot_i2v.statistics import sample_size
+from fewshot_i2v.statistics.difference_spread import DifferenceSpread
 from fewshot_i2v.statistics.variance_components import (
     VarianceComponents,
     constant_values_deviation,
     constant_values_half_width,
 )
-from fewshot_i2v.statistics.verdicts import per_comparison_level
 
-MIN_DIFFERING_EPISODES = 5
-"""With fewer episodes in which two rows differ, their spread is no guide."""
 CountRange = tuple[int, int]
 
 
@@ -47,8 +46,10 @@ class RowPlan:
         query_share: share of their variance that is chance of the queries.
         now: half-width with the episodes of the pilot, the longer half where it is asymmetric; or
             None.
-        episodes: for the target half-width, as `--until` will draw them.
+        episodes: for the target half-width; no more than the pilot has where `now` is within it.
         between: range of `episodes` that the pilot allows; or None.
+        until: episodes that `--until` will draw, about: its rule adds a term for spread that is
+            not observed yet.
     """
 
     name: str
@@ -59,11 +60,7 @@ class RowPlan:
     now: float | None
     episodes: int
     between: CountRange | None
-
-    @property
-    def max_distance(self) -> float:
-        """How far an episode can be from the mean."""
-        return max(self.found.mean, 1 - self.found.mean)
+    until: int
 
     @property
     def shows_no_spread(self) -> bool:
@@ -84,7 +81,8 @@ class ComparisonPlan:
         common: episodes of the pilot that both have.
         found: components of the difference; None where too few episodes of the pilot differ.
         deviation: standard deviation of the difference over episodes; None as `found`.
-        visible: minimum detectable difference of the pilot, or None.
+        visible: minimum detectable difference of the pilot, all comparisons judged together; or
+            None.
         episodes: for the target difference and power, or None as `found`.
         between: as in `RowPlan`.
         together: the same where all comparisons are judged together (Bonferroni).
@@ -116,23 +114,21 @@ def plan_row(spread: EpisodeSpread, queries: float | None, targets: PlanTargets)
     """
     components, level = spread.components, targets.level
     mean, n_episodes = components.mean, components.episodes
-    deviation = components.deviation(queries)
-
-    def _episodes_needed(std: float) -> int:
-        return sample_size.episodes_for_half_width(
-            std, targets.half_width, level, max_distance=max(mean, 1 - mean)
-        )
-
+    deviation = components.episode_deviation(queries)
+    needed = partial(sample_size.episodes_for_half_width, target=targets.half_width, level=level)
+    n_planned = needed(deviation)
     now, between, share = None, None, 0.0
     if deviation:
-        share = components.within / (queries or components.queries) / deviation**2
+        share = min(1.0, components.within / (queries or components.queries) / deviation**2)
     if n_episodes > 1:
         low, high = sample_size.deviation_range(deviation, n_episodes, level)
-        now = sample_size.half_width(components.deviation(), n_episodes, level)
+        now = sample_size.half_width(components.episode_deviation(), n_episodes, level)
+        between = needed(low), needed(high)
         if not deviation:  # equal values are no certainty that others are the same
-            high = constant_values_deviation(mean, n_episodes, level)
             now = constant_values_half_width(mean, n_episodes, level)
-        between = _episodes_needed(low), _episodes_needed(high)
+            n_planned = sample_size.equal_episodes_for_half_width(mean, targets.half_width, level)
+            high = constant_values_deviation(mean, n_episodes, level)
+            between = n_planned, max(n_planned, needed(high))
     return RowPlan(
         spread.name,
         spread.shot,
@@ -140,8 +136,9 @@ def plan_row(spread: EpisodeSpread, queries: float | None, targets: PlanTargets)
         deviation,
         share,
         now,
-        _episodes_needed(deviation),
+        n_planned,
         between,
+        until=needed(deviation, max_distance=max(mean, 1 - mean)),
     )
 
 
@@ -153,60 +150,65 @@ def plan_comparison(
     `queries` as for `plan_row`; `comparisons` are judged together.
     """
     components, n_differing = spread.components, spread.n_differing
-    has_pilot = components.episodes > 1
+    n_pilot = components.episodes
     plan = ComparisonPlan(
         spread.name,
         spread.against or "",
         spread.shot,
-        components.mean if has_pilot else None,
+        components.mean if n_pilot > 1 else None,
         n_differing,
-        components.episodes,
+        n_pilot,
     )
-    if n_differing is not None and n_differing < MIN_DIFFERING_EPISODES:
+    measured = DifferenceSpread(
+        components.episode_deviation(), components.queries, n_pilot, n_differing
+    )
+    if not measured.tells(targets.level):
         return plan
-    queries = queries or components.queries
-    min_deviation = sample_size.min_difference_sd(targets.difference, queries)
-    deviation = max(components.deviation(queries), min_deviation)
-
-    def _episodes_needed(std: float, level: float = targets.level) -> int:
-        return sample_size.episodes_for_difference(
-            max(std, min_deviation), targets.difference, power=targets.power, level=level
-        )
+    planned = replace(
+        measured,
+        deviation=components.episode_deviation(queries),
+        queries=queries or components.queries,
+    )
 
     visible, between = None, None
-    if has_pilot:
-        low, high, pilot_deviation = _pilot_spread(components, queries, min_deviation, targets)
-        between = _episodes_needed(low), _episodes_needed(high)
-        visible = sample_size.detectable_difference(
-            pilot_deviation, components.episodes, power=targets.power, level=targets.level
+    if n_pilot > 1:
+        low, high = (
+            replace(planned, deviation=end) for end in _deviation_ends(components, planned, targets)
         )
+        between = _episodes_needed(low, targets), _episodes_needed(high, targets)
+        visible = measured.detectable(
+            power=targets.power, level=targets.level, comparisons=comparisons
+        )
+    deviation = planned.deviation_for(targets.difference)
     return replace(
         plan,
         found=components,
         deviation=deviation,
         visible=visible,
-        episodes=_episodes_needed(deviation),
+        episodes=_episodes_needed(planned, targets),
         between=between,
-        together=_episodes_needed(deviation, per_comparison_level(targets.level, comparisons)),
-        alike=components.deviation(queries) < min_deviation,
+        together=_episodes_needed(planned, targets, comparisons),
+        alike=planned.deviation < deviation,
         comparisons=comparisons,
     )
 
 
-def _pilot_spread(
-    components: VarianceComponents, queries: float, min_deviation: float, targets: PlanTargets
-) -> tuple[float, float, float]:
-    """Low and high end of a pilot's standard deviation, and its value in the pilot."""
-    low, high = sample_size.deviation_range(
-        components.deviation(queries), components.episodes, targets.level
+def _episodes_needed(spread: DifferenceSpread, targets: PlanTargets, comparisons: int = 1) -> int:
+    n_episodes = spread.episodes_needed(
+        targets.difference, power=targets.power, level=targets.level, comparisons=comparisons
     )
-    pilot_deviation = components.deviation()
-    if pilot_deviation:
-        return low, high, pilot_deviation
+    if n_episodes is None:
+        raise ValueError("a spread that tells nothing; expected one of enough episodes that differ")
+    return n_episodes
+
+
+def _deviation_ends(
+    components: VarianceComponents, planned: DifferenceSpread, targets: PlanTargets
+) -> tuple[float, float]:
+    """Low and high end of the standard deviation that a pilot allows."""
+    n_episodes, level = components.episodes, targets.level
+    if components.episode_deviation():
+        return sample_size.deviation_range(planned.deviation, n_episodes, level)
     # no spread was seen, which is no certainty that there is none
     share = (1 + components.mean) / 2
-    return (
-        low,
-        2 * constant_values_deviation(share, components.episodes, targets.level),
-        min_deviation,
-    )
+    return 0.0, 2 * constant_values_deviation(share, n_episodes, level)

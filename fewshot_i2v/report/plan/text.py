@@ -61,11 +61,15 @@ def _largest_requirement(requirements: Iterable[ClipRequirement]) -> ClipRequire
 
 def _accuracy_sentence(plan: SampleSizePlan) -> str:
     n_episodes, half_width = max(row.episodes for row in plan.rows), plan.targets.half_width
+    n_until = max(row.until for row in plan.rows)
     query_phrase = "" if plan.query is None else f" of {_query_phrase(plan.query)}"
+    reason = "it stops by what it has seen so far, so it needs a margin for what it has not seen"
+    if n_until < n_episodes:
+        reason = "where all episodes are alike, its margin is for a single one that is not"
     sentence = (
         f"Accuracy to ± {_points(half_width)}: {count_text(n_episodes, 'episode')}{query_phrase}, "
-        f"for {'every row' if len(plan.rows) > 1 else 'the row'} (--episodes {n_episodes}; or "
-        f"--until {_points_value(half_width)}, which draws until it is so)."
+        f"for {'every row' if len(plan.rows) > 1 else 'the row'} (--episodes {n_episodes}). "
+        f"--until {_points_value(half_width)} draws about {n_until:,}: {reason}."
     )
     max_episodes = {
         row: row.between[1] for row in plan.rows if row.shows_no_spread and row.between is not None
@@ -87,12 +91,15 @@ def _difference_sentence(planned: Sequence[ComparisonPlan], plan: SampleSizePlan
         f"A difference of {_points(plan.targets.difference)} on these clips: {pair.episodes:,} "
         f"episodes show it in {100 * plan.targets.power:g} % of runs if it is there"
     )
-    if len(planned) > 1:
+    if pair.comparisons > 1:
         n_together = max(p.together or 0 for p in planned)
+        sentence += f", {n_together:,} where all comparisons are judged together, as `compare` does"
+    if len(planned) > 1:
         sentence += (
-            f", {n_together:,} where all comparisons are judged together, as `compare` does. The "
-            f"one that varies most is {pair.name} against {pair.against}, {pair.shot}-shot"
+            f". The one that varies most is {pair.name} against {pair.against}, {pair.shot}-shot"
         )
+    elif len(plan.pairs) > 1:
+        sentence += f". That is {pair.name} against {pair.against}, {pair.shot}-shot"
     return f"{sentence}."
 
 
@@ -127,7 +134,7 @@ def _clip_difference_sentence(requirement: ClipRequirement, plan: SampleSizePlan
 
 def _requirement_phrase(requirement: ClipRequirement) -> str:
     range_note = ""
-    if requirement.between is not None:
+    if requirement.between is not None and len(set(requirement.between)) > 1:
         range_note = f" ({requirement.between[0]:,} to {requirement.between[1]:,})"
     return (
         f"{'at most' if requirement.most else 'about'} {requirement.clips:,} clips of each class"
@@ -182,7 +189,10 @@ def _half_width_cell(half_width: float) -> str:
 
 
 def _range_cell(between: CountRange | None) -> str:
-    return EMPTY if between is None else f"{between[0]:,}-{between[1]:,}"
+    if between is None:
+        return EMPTY
+    low, high = between
+    return f"{low:,}" if low == high else f"{low:,}-{high:,}"
 
 
 def _count_cell(count: int | None) -> str:
@@ -326,10 +336,7 @@ def _row_notes(plan: SampleSizePlan) -> Iterator[str]:
 
 def _twice_the_queries_note(row: RowPlan, plan: SampleSizePlan, query: int, way: int) -> str:
     n_episodes = episodes_for_half_width(
-        row.found.deviation(2 * query * way),
-        plan.targets.half_width,
-        plan.targets.level,
-        max_distance=row.max_distance,
+        row.found.episode_deviation(2 * query * way), plan.targets.half_width, plan.targets.level
     )
     return (
         f"With {_query_phrase(2 * query)} instead of {query}, {row.name} ({row.shot}-shot) needs "
@@ -340,8 +347,12 @@ def _twice_the_queries_note(row: RowPlan, plan: SampleSizePlan, query: int, way:
 def _comparison_notes(plan: SampleSizePlan) -> Iterator[str]:
     pairs = plan.pairs
     if any(pair.visible is not None for pair in pairs):
-        yield "visible: the smallest true difference that the pilot would mostly find."
-    if sum(pair.episodes is not None for pair in pairs) > 1:
+        together = ", all comparisons judged together" if len(pairs) > 1 else ""
+        yield (
+            "visible: the smallest true difference that the pilot would mostly find, as `compare` "
+            f"says{together}."
+        )
+    if len(pairs) > 1 and any(pair.episodes is not None for pair in pairs):
         yield (
             f"all {len(pairs)}: shown although {len(pairs)} comparisons are tested, each at "
             f"1/{len(pairs)} of {100 - 100 * plan.targets.level:g} %; Holm's correction in "
@@ -354,7 +365,10 @@ def _comparison_notes(plan: SampleSizePlan) -> Iterator[str]:
         )
     unplanned = [pair for pair in pairs if pair.found is None]
     if unplanned:
-        names = ", ".join(f"{pair.name} ({pair.shot}-shot)" for pair in unplanned)
+        names = ", ".join(
+            f"{pair.name} ({pair.shot}-shot, {pair.differ} of {pair.common} episodes)"
+            for pair in unplanned
+        )
         yield (
             f"No plan for {names}: too few episodes in which they differ from "
             f"{unplanned[0].against}, so how much they do cannot be told yet. A longer pilot shows "

@@ -60,9 +60,9 @@ def accuracy_table(
     """
     gains = [gain_over_frozen(row, rows) for row in rows]
     columns = accuracy_columns(rows, gains)
-    notes = table_legend(rows, [*filter(None, gains)])
-    notes += [MACS_NOTE] * (FURTHER_COLUMNS["macs"] in columns)
     chance = chance_accuracy(way) if chance is None else chance
+    notes = table_legend(rows, [*filter(None, gains)], chance=chance)
+    notes += [MACS_NOTE] * (FURTHER_COLUMNS["macs"] in columns)
     notes.append(f"Guessing among {way} classes gives {100 * chance:.1f} %.")
     return Table(columns, notes)
 

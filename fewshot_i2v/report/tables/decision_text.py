@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil, log2
 
 from fewshot_i2v.report.analysis.decisions import ShotDecision
 from fewshot_i2v.report.tables.interval_text import EMPTY
@@ -14,6 +13,7 @@ from fewshot_i2v.report.tables.short_names import short_head_names
 from fewshot_i2v.report.tables.table_notes import shots_text
 from fewshot_i2v.runs.row_names import adapter_name
 from fewshot_i2v.runs.row_summary import FRESH, RowSummary, has_starts
+from fewshot_i2v.statistics.sample_size import fewest_decisive_episodes
 from fewshot_i2v.utils.text_table import count_text, join_with_and
 
 _START_TEXTS = {
@@ -105,7 +105,8 @@ def decision_sentences(decisions: Sequence[ShotDecision], phrases: RowPhrases) -
 def _too_few_sentence(compared: Sequence[ShotDecision]) -> str:
     n_episodes = max(gain.difference.n for d in compared for gain in d.gains)
     gains = [gain for d in compared for gain in d.gains]
-    n_needed = minimum_episodes(sum(len(d.gains) * d.n_baselines for d in compared))
+    n_comparisons = sum(len(d.gains) * d.n_baselines for d in compared)
+    n_needed = fewest_decisive_episodes(comparisons=n_comparisons)
     allow = "allows" if n_episodes == 1 else "allow"
     return (
         f"{count_text(n_episodes, 'episode')} {allow} no verdict on "
@@ -114,11 +115,6 @@ def _too_few_sentence(compared: Sequence[ShotDecision]) -> str:
         + " `fewshot-i2v compare` tests the clips of a single one."
         * (n_episodes == 1)
     )
-
-
-def minimum_episodes(n_comparisons: int, level: float = 0.95) -> int:
-    """Fewest episodes with which a sign-flip test can decide so many comparisons together."""
-    return ceil(1 + log2(n_comparisons / (1 - level)) - 1e-9)
 
 
 def _winner_sentences(compared: Sequence[ShotDecision], phrases: RowPhrases) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.intervals import MIN_EPISODES, Unit
-from fewshot_i2v.utils.text_table import count_text, unique_sentences
+from fewshot_i2v.utils.text_table import count_text, join_with_and, unique_sentences
 
 EMPTY = "-"
 """Cell without a value."""
@@ -49,10 +50,11 @@ def format_gain(gain: Interval) -> str:
     text = format_signed(gain.mean)
     if gain.low is not None and gain.high is not None:
         return f"{text} ± {50 * (gain.high - gain.low):.1f}"
-    return f"{text} ({_no_interval_reason(gain)})"
+    return f"{text} ({no_interval_reason(gain)})"
 
 
-def _no_interval_reason(gain: Interval) -> str:
+def no_interval_reason(gain: Interval) -> str:
+    """Why a gain has no interval: `FEW_DIFFER`, `ALL_EQUAL`, or how few episodes there are."""
     if gain.n < MIN_EPISODES:
         return count_text(gain.n, "episode")
     return ALL_EQUAL if gain.equal else FEW_DIFFER
@@ -76,8 +78,41 @@ def align_means(cells: Sequence[str]) -> list[str]:
 
 
 def join_methods(intervals: Iterable[Interval]) -> str:
-    """Methods of some intervals, such as "Student t or paired Student t"."""
-    return " or ".join(sorted({interval.method for interval in intervals}))
+    """Methods of some intervals, such as "Student t or paired Student t", each once.
+
+    Those without ends have none, unless all are.
+    """
+    intervals = list(intervals)
+    with_ends = [interval for interval in intervals if interval.low is not None]
+    methods = sorted({interval.method for interval in with_ends or intervals})
+    return " or ".join([*methods[:1], *_without_common_start(methods)[1:]])
+
+
+def methods_by_label(labelled: Sequence[tuple[str, Interval]]) -> str:
+    """Methods of some intervals, each once, and for all but the most frequent one, whose it is.
+
+    Such as "jackknife over clips, Student t; for aim: Student t on the logit scale". Intervals
+    without ends have none, unless all are.
+    """
+    with_ends = [pair for pair in labelled if pair[1].low is not None]
+    labels: dict[str, list[str]] = defaultdict(list)
+    for label, interval in with_ends or labelled:
+        labels[interval.method].append(label)
+    if not with_ends:
+        return " or ".join(sorted(labels))
+    methods = sorted(labels, key=lambda method: -len(labels[method]))
+    short = _without_common_start(methods)
+    further = [
+        f"for {join_with_and(labels[method], len(labels[method]))}: {text}"
+        for method, text in zip(methods[1:], short[1:], strict=True)
+    ]
+    return "; ".join([*methods[:1], *further])
+
+
+def _without_common_start(methods: Sequence[str]) -> list[str]:
+    """Methods without the part before the comma, where all have the same."""
+    starts = {method.rpartition(", ")[0] for method in methods}
+    return [method.rpartition(", ")[2] for method in methods] if len(starts) == 1 else [*methods]
 
 
 def join_covers(intervals: Iterable[Interval]) -> str:

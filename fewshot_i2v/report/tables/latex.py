@@ -1,12 +1,17 @@
-"""A table as LaTeX for a paper: booktabs, a caption of one sentence, only columns that vary."""
+"""Tables as LaTeX for a paper: booktabs, a caption of one sentence, only columns that vary."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from fewshot_i2v.report.tables.accuracy_table import ACCURACY_HEADING
 from fewshot_i2v.report.tables.interval_text import EMPTY, is_asymmetric
+from fewshot_i2v.report.tables.paper_table import (
+    PAPER_ACCURACY_HEADING,
+    PaperTable,
+    gain_mark,
+)
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS, Table, TableCell
 from fewshot_i2v.statistics import Interval
 
@@ -14,37 +19,28 @@ _ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "^": r"\textasciicircum{}", "_": r"\_", "~": r"\textasciitilde{}", "%": r"\%",
     "±": r"$\pm$", "−": "$-$", "…": r"\ldots{}", "†": r"\dag{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "‡": r"\ddag{}",
 }  # fmt: skip
 _HEADINGS = {ACCURACY_HEADING: "accuracy %"}
 """Headings that are other ones in a paper."""
 
 
-def latex_table(table: Table, *, caption: str, label: str, best_rows: Collection[int] = ()) -> str:
+def latex_table(table: Table, *, caption: str, label: str) -> str:
     r"""Format a table as LaTeX; the document needs the package booktabs.
 
     A mean is `$84.0 \pm 6.4$`, or `$90.3^{+4.8}_{-8.5}$` where the two sides differ. What the
     intervals cover stands in comments above it, for the text of the paper. The label is without
-    "tab:"; the accuracies of `best_rows`, positions, are bold.
+    "tab:".
     """
     columns = _varying_columns(table.columns)
     alignments = "".join("l" if heading in LEFT_COLUMNS else "r" for heading in columns)
     head = " & ".join(_escape(_HEADINGS.get(heading, heading)) for heading in columns)
-    cells = [
-        [_tex_cell(cell, bold=heading == ACCURACY_HEADING and i in best_rows)
-         for i, cell in enumerate(column)]
-        for heading, column in columns.items()
-    ]  # fmt: skip
+    cells = [[_tex_cell(cell, bold=False) for cell in column] for column in columns.values()]
     body = [_protected(" & ".join(line)) + r" \\" for line in zip(*cells, strict=True)]
     return "\n".join(
         [
             *(f"% {_one_line(note)}" for note in table.notes),
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{{_escape(caption)}}}",
-            rf"  \label{{tab:{label_slug(label)}}}",
-            rf"  \begin{{tabular}}{{{alignments}}}",
-            r"    \toprule",
+            *_table_start(caption, label, alignments),
             rf"    {head} \\",
             r"    \midrule",
             *(f"    {line}" for line in body),
@@ -53,6 +49,77 @@ def latex_table(table: Table, *, caption: str, label: str, best_rows: Collection
             r"\end{table}",
         ]
     )
+
+
+def latex_paper_table(
+    table: PaperTable, *, caption: str, label: str, comments: Sequence[str] = ()
+) -> str:
+    r"""Format the table of a paper as LaTeX; the document needs the package booktabs.
+
+    Means are as in `latex_table`; those of `table.best` are bold. What numbers and marks mean
+    stands below the table, `comments` in comments above it.
+    """
+    grouped, n_names = len(table.groups) > 1, len(table.names)
+    headings = [*table.names, *(h for _, group in table.groups for h in group), *table.further]
+    alignments = "".join("l" if heading in LEFT_COLUMNS else "r" for heading in headings)
+    columns = [[_tex_cell(cell, bold=False) for cell in cells] for cells in table.names.values()]
+    for (_, group), best in zip(table.groups, table.best, strict=True):
+        for heading, cells in group.items():
+            is_accuracy = heading == PAPER_ACCURACY_HEADING
+            columns.append(
+                [_tex_cell(cell, bold=is_accuracy and i in best) + _escape(gain_mark(cell))
+                 for i, cell in enumerate(cells)]
+            )  # fmt: skip
+    columns += [[_tex_cell(cell, bold=False) for cell in cells] for cells in table.further.values()]
+    body = [_protected(" & ".join(line)) + r" \\" for line in zip(*columns, strict=True)]
+    return "\n".join(
+        [
+            *(f"% {_one_line(note)}" for note in comments),
+            *_table_start(caption, label, alignments),
+            *(_group_lines(table, n_names) if grouped else ()),
+            rf"    {' & '.join(map(_escape, headings))} \\",
+            r"    \midrule",
+            *(f"    {line}" for line in body),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            *_note_lines(table.notes),
+            r"\end{table}",
+        ]
+    )
+
+
+def _group_lines(table: PaperTable, n_names: int) -> list[str]:
+    """Line of the titles of groups of columns, and the rules below them."""
+    cells, rules, first = [""] * n_names, [], n_names + 1
+    for title, group in table.groups:
+        cells.append(rf"\multicolumn{{{len(group)}}}{{c}}{{{_escape(title)}}}")
+        rules.append(rf"\cmidrule(lr){{{first}-{first + len(group) - 1}}}")
+        first += len(group)
+    cells += [""] * len(table.further)
+    return [f"    {' & '.join(cells).strip()} \\\\", f"    {' '.join(rules)}"]
+
+
+def _table_start(caption: str, label: str, alignments: str) -> list[str]:
+    return [
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{_escape(caption)}}}",
+        rf"  \label{{tab:{label_slug(label)}}}",
+        rf"  \begin{{tabular}}{{{alignments}}}",
+        r"    \toprule",
+    ]
+
+
+def _note_lines(notes: Sequence[str]) -> list[str]:
+    """Notes below a table, as wide as the text."""
+    if not notes:
+        return []
+    return [
+        r"  \par\smallskip",
+        r"  \begin{minipage}{\linewidth}\footnotesize",
+        *(f"    {_escape(note)}" for note in notes),
+        r"  \end{minipage}",
+    ]
 
 
 def label_slug(text: str) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from fewshot_i2v.report.analysis.recommendation import (
+    NAMED_RIVALS,
     NOTABLE_DIFFERENCE,
     USUAL_EPISODES,
     Recommendation,
 )
 from fewshot_i2v.report.analysis.report_data import ReportSection
-from fewshot_i2v.report.tables.decision_text import RowPhrases, minimum_episodes
+from fewshot_i2v.report.tables.decision_text import RowPhrases
 from fewshot_i2v.report.tables.interval_text import format_ends, format_signed
 from fewshot_i2v.report.tables.table_notes import (
     TOY_ENCODER_NOTE,
@@ -20,6 +21,7 @@ from fewshot_i2v.report.tables.table_notes import (
     shots_text,
 )
 from fewshot_i2v.runs.row_summary import TOY_ENCODER_ADVICE, RowSummary
+from fewshot_i2v.statistics.sample_size import fewest_decisive_episodes
 from fewshot_i2v.utils.text_table import count_text, join_with_and
 
 
@@ -108,8 +110,8 @@ def _without_training_sentence(group: Sequence[Recommendation], phrases: RowPhra
         return f"Use {name} at {shots}: no adapter was run beside it (add --adapter aim)."
     gains = [gain for r in group for gain in r.decision.gains]
     if all(gain.too_few for gain in gains):
-        n_needed = minimum_episodes(
-            sum(len(r.decision.gains) * r.decision.n_baselines for r in group)
+        n_needed = fewest_decisive_episodes(
+            comparisons=sum(len(r.decision.gains) * r.decision.n_baselines for r in group)
         )
         return (
             f"Use {name} at {shots}, for now: so few episodes allow no verdict on an adapter; it "
@@ -126,15 +128,37 @@ def _without_training_sentence(group: Sequence[Recommendation], phrases: RowPhra
 
 def _change_sentence(group: Sequence[Recommendation], phrases: RowPhrases) -> str:
     """What would change a recommendation: more episodes, other clips."""
-    clauses = ["more episodes of these clips would not"]
-    hardest = max(group, key=lambda r: r.episodes or 0)
-    if hardest.rivals:
-        rivals = phrases.join(dict.fromkeys(i for r in group for i in r.rivals[:2]))
-        row = phrases.rows[hardest.rivals[0]]
-        clauses = [f"{rivals} {_rival_text(hardest)}, {_cost_text(row)}"]
-        clauses.append(_episodes_text(hardest, row))
-    clauses.append(_other_clips_text([r for r in group if r.gain is not None]))
-    return f"What would change that: {'; '.join(filter(None, clauses))}."
+    other_clips = _other_clips_text([r for r in group if r.gain is not None])
+    hardest = max(group, key=lambda r: (bool(r.rivals), r.episodes or 0))
+    if not hardest.rivals:
+        clauses = ["More episodes of these clips would not change that", other_clips]
+        return f"{'; '.join(filter(None, clauses))}."
+    rivals = list(dict.fromkeys(i for r in group for i in r.rivals[:NAMED_RIVALS]))
+    names = _distinct_names([*rivals, *(r.row for r in group)], phrases)
+    clauses = [
+        f"{phrases.join(rivals)} {_rival_text(hardest)}{_costs_text(rivals, names, phrases)}"
+    ]
+    clauses += _episodes_texts(hardest, names, phrases)
+    return f"What would change that: {'; '.join(filter(None, [*clauses, other_clips]))}."
+
+
+def _distinct_names(positions: Sequence[int], phrases: RowPhrases) -> dict[int, str]:
+    """Names of rows by position: without the kind of start where they differ without it."""
+    short = {i: phrases.name(i) for i in positions}
+    n_rows = len({phrases.key(i) for i in positions})
+    if len(set(short.values())) == n_rows:
+        return short
+    return {i: phrases.join([i]) for i in positions}
+
+
+def _costs_text(rivals: Sequence[int], names: Mapping[int, str], phrases: RowPhrases) -> str:
+    """What each of the rows costs, behind their names; a row at several shots counts once."""
+    costs: dict[str, str] = {}
+    for i in rivals:
+        costs.setdefault(names[i], _cost_text(phrases.rows[i]))
+    if len(costs) == 1:
+        return f", {next(iter(costs.values()))}"
+    return f": {', '.join(f'{name} {cost}' for name, cost in costs.items())}"
 
 
 def _rival_text(recommendation: Recommendation) -> str:
@@ -146,16 +170,32 @@ def _rival_text(recommendation: Recommendation) -> str:
     return f"may be better ({format_signed(gain.difference.mean)} points so far)"
 
 
-def _episodes_text(recommendation: Recommendation, row: RowSummary) -> str:
-    """How many episodes would tell a row and its rival apart."""
-    size, n_needed = f"a difference of {100 * NOTABLE_DIFFERENCE:g} points", recommendation.episodes
-    if recommendation.next_episodes == USUAL_EPISODES != n_needed:
-        return f"{USUAL_EPISODES} episodes mostly tell (--episodes {USUAL_EPISODES})"
-    if n_needed is None:
-        return ""
-    if n_needed <= row.episodes:
-        return f"{size} would mostly have shown in these {row.episodes} episodes"
-    return f"about {n_needed:,} episodes would show {size} (--episodes {n_needed})"
+def _episodes_texts(
+    recommendation: Recommendation, names: Mapping[int, str], phrases: RowPhrases
+) -> list[str]:
+    """How many episodes would tell a row and its rivals apart, or why that is not known."""
+    row, n_needed = names[recommendation.row], recommendation.episodes
+    n_run = phrases.rows[recommendation.row].episodes
+    untold = [
+        (names[i], f" in {spread.n_differing} of {spread.episodes} episodes")
+        for i, spread in recommendation.untold.items()
+    ]
+    texts = []
+    if untold:
+        (first, count), *others = untold
+        parts = [f"{first} differs from {row}{count}", *map("".join, others)]
+        texts.append(f"{join_with_and(parts)}: too few to say how many it takes")
+    size = f"a difference of {100 * NOTABLE_DIFFERENCE:g} points"
+    if recommendation.told is not None and len(recommendation.rivals) > 1:
+        size += f" between {names[recommendation.told]} and {row}"
+    usual = recommendation.next_episodes == USUAL_EPISODES != n_needed
+    if n_needed is not None and n_needed <= n_run:
+        texts.append(f"{size} would mostly have shown in these {n_run} episodes")
+    elif n_needed is not None and not usual:
+        texts.append(f"about {n_needed:,} episodes would show {size} (--episodes {n_needed})")
+    if usual:
+        texts.append(f"{USUAL_EPISODES} episodes tell more (--episodes {USUAL_EPISODES})")
+    return texts
 
 
 def _other_clips_text(group: Sequence[Recommendation]) -> str:

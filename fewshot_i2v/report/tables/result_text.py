@@ -99,9 +99,9 @@ def render_table(
     chance = chance_accuracy(way) if chance is None else chance
     header = [*setting.splitlines(), *_common_facts(rows, columns, chance), *legend]
     known_gains = [gain for gain in gains if gain is not None]
-    notes = short_notes(rows, known_gains)
+    notes = short_notes(rows, known_gains, chance=chance)
     if all_notes:
-        notes = table_legend(rows, known_gains)
+        notes = table_legend(rows, known_gains, chance=chance)
         notes += [MACS_NOTE] * (FURTHER_COLUMNS["macs"] in columns)
     blocks = [
         wrap_notes(filter(None, header)),

@@ -16,6 +16,7 @@ from fewshot_i2v.report.tables.accuracy_table import (
     accuracy_table,
     interval_cell,
 )
+from fewshot_i2v.report.tables.decision_text import RowPhrases
 from fewshot_i2v.report.tables.generalization_text import coverage_note
 from fewshot_i2v.report.tables.interval_text import (
     EMPTY,
@@ -248,8 +249,14 @@ def _generalization_table(section: ReportSection, table: Table) -> Table | None:
         columns[question] = [
             _ends_cell(None if r is None else r.intervals.get(question)) for r in row_intervals
         ]
+    phrases = RowPhrases.of(section.summaries)
+    named = [
+        replace(intervals, name=phrases.join([i]))
+        for i, intervals in enumerate(row_intervals)
+        if intervals is not None
+    ]
     notes = [f"Intervals of the accuracy in percent, {100 * LEVEL:g} %; each has its own question."]
-    notes += [coverage_note(question, available) for question in questions]
+    notes += [coverage_note(question, named) for question in questions]
     if with_gains:
         columns[_GAIN_HEADING] = [_ends_cell(interval, "{:+z.1f}") for interval in gain_cells]
         notes.append(

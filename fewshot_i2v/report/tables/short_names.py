@@ -51,6 +51,18 @@ def short_head_names(labels: Sequence[str]) -> Iterator[ShortNames]:
     yield _lettered(labels)
 
 
+def head_words(label: str) -> str:
+    """Name of a head for a text: options in brackets, of those that are on only their names.
+
+    Example:
+        >>> head_words("prototype:center=true,pooling=ordered")
+        'prototype (center, pooling ordered)'
+    """
+    name, options = _split_label(label)
+    texts = [key if value == "true" else f"{key} {value}" for key, value in options.items()]
+    return name + (f" ({', '.join(texts)})" if texts else "")
+
+
 def short_adapter_names(labels: Sequence[str]) -> ShortNames:
     """Number adapters whose label with its options is long: "aim #1"."""
     names = dict.fromkeys(labels)

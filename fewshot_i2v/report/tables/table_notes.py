@@ -12,6 +12,7 @@ from fewshot_i2v.report.tables.interval_text import (
     join_methods,
     methods_text,
 )
+from fewshot_i2v.runs.row_names import adapter_name
 from fewshot_i2v.runs.row_summary import (
     INPUT_MISMATCH,
     TOY_ENCODER,
@@ -21,7 +22,7 @@ from fewshot_i2v.runs.row_summary import (
 )
 from fewshot_i2v.statistics import Interval
 from fewshot_i2v.statistics.intervals import MIN_DIFFERING, MIN_EPISODES
-from fewshot_i2v.utils.text_table import count_text, unique_sentences
+from fewshot_i2v.utils.text_table import count_text, escape_name, unique_sentences
 
 READ_NAMES_NOTE = "given the names of the classes; do not rank them with rows that saw clips only."
 """What is said of rows whose head read the names."""
@@ -37,10 +38,15 @@ MAX_SHORT_NOTES = 3
 """Lines of notes below a table, unless all are asked for."""
 
 
-def short_notes(rows: Sequence[RowSummary], gains: Sequence[Interval]) -> list[str]:
-    """Notes of a line each, at most `MAX_SHORT_NOTES`, those that warn first."""
+def short_notes(
+    rows: Sequence[RowSummary], gains: Sequence[Interval], *, chance: float = 0.0
+) -> list[str]:
+    """Notes of a line each, at most `MAX_SHORT_NOTES`, those that warn first.
+
+    `chance` is the accuracy of guessing, 0..1, of rows that do not know theirs.
+    """
     means = [row.interval for row in rows if row.interval is not None]
-    notes = [*_warnings(rows), *_explanations(means, gains)]
+    notes = [*_warnings(rows, chance), *_explanations(means, gains)]
     return notes[:MAX_SHORT_NOTES]
 
 
@@ -53,7 +59,39 @@ def incomplete_notes(rows: Sequence[RowSummary]) -> list[str]:
     return [f"INCOMPLETE: {episodes} missing; the command of the run continues it."]
 
 
-def _warnings(rows: Sequence[RowSummary]) -> Iterator[str]:
+def rows_below_guessing(rows: Sequence[RowSummary], chance: float) -> list[RowSummary]:
+    """Rows whose complete interval is below the accuracy of guessing.
+
+    `chance` is that of rows that do not know theirs, 0..1.
+    """
+    return [
+        row
+        for row in rows
+        if (mean := row.interval) is not None
+        and mean.high is not None
+        and mean.high < (chance if row.chance is None else row.chance)
+    ]
+
+
+def _below_guessing_notes(rows: Sequence[RowSummary], chance: float) -> list[str]:
+    """Say in full, if any, which rows are below guessing, and why that can be."""
+    below = rows_below_guessing(rows, chance)
+    if not below:
+        return []
+    names = dict.fromkeys(
+        f"{adapter_name(row)}, head {escape_name(row.head)}, {shots_text(row.shot)}"
+        for row in below
+    )
+    return [
+        f"Below guessing, with the complete interval: {'; '.join(names)}. Your labels need not be "
+        "wrong: where clips of one scene, person or recording are in different classes, the "
+        "support clip that is nearest to a query is often of another class. A head that looks at "
+        "changes over time, such as prototype:center=true,pooling=ordered,tokens=motion, depends "
+        "less on the scene."
+    ]
+
+
+def _warnings(rows: Sequence[RowSummary], chance: float) -> Iterator[str]:
     """Notes without which a table misleads, in at most 80 characters each."""
     if any(row.toy_encoder for row in rows):
         yield f"Encoder {TOY_ENCODER} is a toy; for real clips: {TOY_ENCODER_ADVICE}"
@@ -69,6 +107,8 @@ def _warnings(rows: Sequence[RowSummary]) -> Iterator[str]:
         yield "names read: the head knew the names of the classes: do not rank it with others."
     if episode_notes(rows, paired=False):
         yield "Rows have different episodes: use `fewshot-i2v compare --common`."
+    if rows_below_guessing(rows, chance):
+        yield "Below guessing: clips of one scene may be in different classes (see --notes)."
     few = min((row.episodes for row in rows if row.accuracies), default=MIN_EPISODES)
     if few < MIN_EPISODES:
         episodes = count_text(few, "episode")
@@ -83,7 +123,7 @@ def _explanations(means: Sequence[Interval], gains: Sequence[Interval]) -> Itera
     """Notes on what intervals and gains are."""
     with_ends = [mean for mean in means if mean.low is not None]
     if with_ends:
-        level, covers_clips = 100 * with_ends[0].level, _covers_other_clips(with_ends)
+        level, covers_clips = 100 * with_ends[0].level, covers_other_clips(with_ends)
         scope = "these classes" if covers_clips else "these clips and classes"
         yield f"[ ]: {level:g} % interval for {scope}, not for others."
     yield from _reason_notes(gains)
@@ -102,12 +142,18 @@ def _reason_notes(gains: Sequence[Interval]) -> Iterator[str]:
         yield f"{all_equal if True in equal else few}: no interval."
 
 
-def _covers_other_clips(means: Sequence[Interval]) -> bool:
+def covers_other_clips(means: Sequence[Interval]) -> bool:
+    """Whether intervals of accuracies are for other clips, since no clip is in two episodes."""
     return all(mean.covers.startswith("No clip is in two episodes") for mean in means)
 
 
-def table_legend(rows: Sequence[RowSummary], gains: Sequence[Interval]) -> list[str]:
-    """Lists what the columns of accuracy and gain mean, a paragraph each."""
+def table_legend(
+    rows: Sequence[RowSummary], gains: Sequence[Interval], *, chance: float = 0.0
+) -> list[str]:
+    """Lists what the columns of accuracy and gain mean, a paragraph each.
+
+    `chance` as for `short_notes`.
+    """
     means = [row.interval for row in rows if row.interval is not None]
     lines = []
     with_ends = [mean for mean in means if mean.low is not None]
@@ -125,6 +171,7 @@ def table_legend(rows: Sequence[RowSummary], gains: Sequence[Interval]) -> list[
         lines += [
             line for line in unique_sentences(gain.covers for gain in gains) if line not in lines
         ]
+    lines += _below_guessing_notes(rows, chance)
     lines += [*repeat_notes(rows), *seed_notes(rows), *start_notes(rows), *tuning_notes(rows)]
     if any(row.uses_names for row in rows):
         lines.append(f"names: rows with read were {READ_NAMES_NOTE}")

@@ -17,7 +17,7 @@ from fewshot_i2v.report.analysis.generalization import (
     ClipGroups,
     generalization_intervals,
 )
-from fewshot_i2v.report.tables.generalization_text import generalization_text
+from fewshot_i2v.report.tables.generalization_text import coverage_note, generalization_text
 from fewshot_i2v.statistics import bounded_interval, paired_difference, seed_interval
 from fewshot_i2v.statistics.jackknife import JackknifeEstimate
 from fewshot_i2v.statistics.predictions import PredictionTable
@@ -115,6 +115,33 @@ def test_the_text_has_a_column_for_each_question_and_says_what_it_covers() -> No
     for question in (THESE_CLIPS, OTHER_CLIPS, OTHER_CLASSES, OTHER_SEEDS):
         assert f"{question}: " in " ".join(notes.split())
     assert OTHER_GROUPS not in text
+
+
+def test_the_note_says_which_rows_have_another_method() -> None:
+    rows = [
+        generalization_intervals("frozen", 1, runs(1)),
+        generalization_intervals("aim", 1, runs(1, right=0.99)),
+        generalization_intervals("lora", 5, runs(1)),
+    ]
+    note = coverage_note(THESE_CLIPS, rows)
+    assert note.startswith(
+        "these clips: Student t; for aim (1 shot): Student t on the logit scale. It covers"
+    )
+    gains = [generalization_intervals("aim", 1, runs(2), baseline=runs(1))]
+    both = coverage_note(THESE_CLIPS, rows[:1], gains)
+    assert both.startswith("these clips: Student t; of gains: paired Student t. ")
+    assert " or " not in coverage_note(OTHER_CLIPS, rows).partition(". ")[0]
+
+
+def test_heads_have_a_column_of_short_names() -> None:
+    row = generalization_intervals("frozen", 1, runs(1))
+    rows = [replace(row, head=head) for head in "AB"]
+    text = generalization_text(rows, [])
+    assert text.split()[:3] == ["row", "head", "shot"]
+    assert [line.split()[:2] for line in text.splitlines()[2:4]] == [
+        ["frozen", "A"],
+        ["frozen", "B"],
+    ]
 
 
 def test_no_gain_is_not_minus_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -48,6 +49,17 @@ def test_the_best_row_its_gain_and_those_as_good() -> None:
         f"It cannot be told apart from {other}; the other 2 rows are lower on these clips." in text
     )
     assert "No gain over frozen is shown for full." in text
+
+
+def test_another_row_with_the_same_accuracy_is_named() -> None:
+    turned = dict(enumerate(reversed(FROZEN.values())))
+    (text,) = told([row("frozen", FROZEN), row("aim", turned), row("lora", accuracies(0.1, 9))])
+    assert re.match(
+        r"With 1 clip per class: \w+ has the highest accuracy, .* %.*, and \w+ has as much",
+        text,
+    )
+    (alone,) = told([row("frozen", FROZEN), row("lora", accuracies(0.1, 9))])
+    assert "has as much" not in alone
 
 
 def test_numbers_and_intervals_are_those_of_the_paired_difference() -> None:

@@ -55,7 +55,7 @@ def test_a_cheap_row_that_is_clearly_lower_is_not() -> None:
     rows = row(accuracies=around(0.5, 1)), adapter("aim", 0.9, 9000), adapter("lora", 0.8, 10)
     assert only(*rows).row == 1
     assert said(*rows).startswith("Use aim: it beats frozen by ")
-    assert said(*rows).endswith("more episodes of these clips would not.")
+    assert said(*rows).endswith("More episodes of these clips would not change that.")
 
 
 def test_a_row_that_could_be_lower_by_more_than_two_points_is_not_taken_for_its_cost() -> None:
@@ -104,6 +104,28 @@ def test_episodes_to_tell_two_rows_apart_are_those_of_plan() -> None:
     assert recommendation.episodes == needed
     assert f"about {needed:,} episodes would show a difference of 2 points" in said(*rows)
     assert f"(--episodes {needed})" in said(*rows)
+
+
+def test_each_rival_has_its_own_cost() -> None:
+    rows = row(accuracies=around(0.7, 1)), adapter("aim", 0.705, 9000), adapter("lora", 0.7, 10)
+    assert re.search(
+        r"(aim|lora) and (aim|lora) may be as good: .*aim with 9,000 trained parameters and 0\.5 s "
+        r"an episode",
+        said(*rows),
+    )
+    assert "lora with 10 trained parameters and 0.5 s an episode" in said(*rows)
+
+
+def test_a_rival_that_hardly_differs_has_no_number() -> None:
+    values = around(0.7, 1, 14)
+    rows = row(accuracies=values), row("aim", accuracies=values | {0: 0.9, 1: 0.8})
+    text = said(*rows)
+    assert "aim differs from frozen in 2 of 14 episodes: too few to say how many it takes" in text
+    assert "would show" not in text
+    assert "would mostly have shown" not in text
+    assert only(*rows).next_episodes == 50
+    same = row(accuracies=values), row("aim", accuracies=values)
+    assert "aim differs from frozen in 0 of 14 episodes" in said(*same)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from fewshot_i2v.errors import UnknownNameError
+from fewshot_i2v.report.tables.accuracy_table import accuracy_table
 from fewshot_i2v.report.tables.result_text import render_table
 from fewshot_i2v.report.tables.table_notes import short_notes
 from fewshot_i2v.runs.row_summary import RowSummary
@@ -72,6 +73,26 @@ def test_at_most_three_notes_and_warnings_first() -> None:
     full = " ".join(blocks(rows, all_notes=True)[3])
     assert "does not cover new clips, new classes or another trained start" in full
     assert len(full) > 5 * sum(map(len, notes))
+
+
+def test_an_accuracy_clearly_below_guessing_has_a_reason() -> None:
+    low = row("frozen", "linear", accuracies=around(0.12, 1, 40))
+    rows = [low, row("frozen", HEAD, accuracies=around(0.9, 2, 40))]
+    notes = blocks(rows)[-1]
+    assert "Below guessing: clips of one scene may be in different classes" in notes[0]
+    assert max(map(len, notes)) <= 80
+    full = " ".join(blocks(rows, all_notes=True)[-1])
+    assert "Below guessing, with the complete interval: frozen, head linear, 1 shot. Your" in full
+    assert "the support clip that is nearest to a query is often of another class" in full
+    page = accuracy_table(rows, way=5).notes
+    assert any(note.startswith("Below guessing") for note in page)
+    # an interval that holds the accuracy of guessing, and a row that knows its own
+    for other in (
+        [row(accuracies=around(0.19, 1, 8))],
+        [row(accuracies=around(0.17, 1, 40), chance=0.1)],
+        [row(accuracies=around(0.05, 1, 3))],
+    ):
+        assert "Below guessing" not in " ".join(blocks(other, all_notes=True)[-1])
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
