@@ -65,6 +65,14 @@ def write_mixed_row(
     """Writes a row of the episodes that both rows have, and returns their number."""
     tuned, untuned = read_run(tuned_folder), read_run(untuned_folder)
     identity: dict[str, Any] = dict(tuned.header["identity"])
+    # what is recorded is the mean already; a second one would count the untuned logits twice
+    if mixed := {"untuned_weight", "min_loss"} & identity["config"]["tuning"].keys():
+        key = min(mixed)
+        value = identity["config"]["tuning"][key]
+        raise click.ClickException(
+            f"{tuned_folder}: this row was tuned with {key} {value:g}; expected one that was tuned "
+            "alone: run it with --untuned-weight 0 --min-loss 0"
+        )
     keys = {"untuned_weight": weight, "min_loss": min_loss}
     tuning = identity["config"]["tuning"] | {key: value for key, value in keys.items() if value}
     identity["config"] = identity["config"] | {"tuning": tuning}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,14 +68,6 @@ class Recipe(ConfigSection):
             raise ValueError(f"a recipe cannot set {' and '.join(keys)}; remove it")
         return tuning
 
-    def covers(self, other: Recipe) -> bool:
-        """Whether it fits wherever another recipe does."""
-        number = int(re.sub(r"\D", "", other.shots) or 1)
-        all_shots = other.shots == "any" or other.shots.endswith("+")
-        starts = ("fresh", "trained") if other.start == "any" else (other.start,)
-        fits = all(self.fits(other.name, start, number) for start in starts)
-        return fits and (self.shots == "any" or self.shots.endswith("+") or not all_shots)
-
 
 def _same_field(model: type[ConfigSection], key: str) -> Any:  # noqa: ANN401 - as pydantic's Field
     """The field of another model: range, default and text of a key are written once."""
@@ -121,14 +114,21 @@ class RecipeFile(ConfigSection):
 
     @model_validator(mode="after")
     def _check_each_can_be_taken(self) -> RecipeFile:
-        for i, later in enumerate(self.recipes):
-            for j, earlier in enumerate(self.recipes[:i]):
-                if earlier.covers(later):
-                    raise ValueError(
-                        f"recipes[{i}] ({later.name}, start {later.start}, shots {later.shots}) is "
-                        f"never taken: recipes[{j}] stands before it and fits wherever it does; "
-                        "remove one, or put the narrower one first"
-                    )
+        numbers = [int(re.sub(r"\D", "", recipe.shots) or 1) for recipe in self.recipes]
+        cases = list(product(("fresh", "trained"), range(1, max(numbers) + 2)))
+        for i, recipe in enumerate(self.recipes):
+            taken = [
+                next((j for j, r in enumerate(self.recipes) if r.fits(recipe.name, *case)), i)
+                for case in cases
+                if recipe.fits(recipe.name, *case)
+            ]
+            if i not in taken:
+                earlier = " and ".join(f"recipes[{j}]" for j in sorted(set(taken)))
+                raise ValueError(
+                    f"recipes[{i}] ({recipe.name}, start {recipe.start}, shots {recipe.shots}) is "
+                    f"never taken: wherever it fits, {earlier} before it is taken; remove one, or "
+                    "put the narrower one first"
+                )
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,6 @@ from fewshot_i2v import registry
 from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.config.file_names import map_weights_file
 from fewshot_i2v.config.method import MethodSpec
-from fewshot_i2v.config.start_names import FROZEN_ADAPTER
 from fewshot_i2v.data.episodes.factory import find_episode_file
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
@@ -172,11 +171,6 @@ def row_notes(row: RowConfig, context: EvaluationContext, start: StartingPoint |
             "was better on validation"
         )
     notes += _notes_on_rates(row, start)
-    if row.tuning.min_loss and row.tuning.steps and name != FROZEN_ADAPTER:
-        notes.append(
-            f"{name}: episodes whose support loss is below {row.tuning.min_loss:g} before the "
-            "first step are left untuned (tuning.min_loss); their records have that loss alone"
-        )
     shares_adapter = start is not None and not row.tuning.steps
     one_at_a_time = registry.load_method("adapters", name).one_episode_at_a_time
     if row.at_once == "auto" and one_at_a_time and not shares_adapter:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from torch import Tensor
 
 from fewshot_i2v import registry
+from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.config.readouts import Readout
 from fewshot_i2v.config.start_names import FRESH
@@ -62,6 +63,8 @@ from fewshot_i2v.utils.environment import peak_memory_mb, reset_peak_memory
 from fewshot_i2v.utils.seeding import derive_seed, deterministic
 
 _Part = TypeVar("_Part")
+_KEYS_OF_UNTUNED = ("untuned_weight", "min_loss")
+"""Keys of fine-tuning that count on what adapter and head are before it."""
 
 
 class _ModelSizes(NamedTuple):
@@ -164,10 +167,15 @@ class RowRunner:
         return self.parameters > 0 and self.row.tuning.steps > 0
 
     @property
-    def untuned_weight(self) -> float:
-        """Weight of the untuned logits: none where the head knows nothing before it is tuned."""
-        begins_untrained = self.sizes.head_parameters and self.head_start.head is None
-        return 0.0 if begins_untrained or not self.is_tuned else self.row.tuning.untuned_weight
+    def tuning(self) -> FinetuneConfig:
+        """The keys of fine-tuning that the episodes are tuned with.
+
+        Those that count on what is there before the tuning are off where the head knows nothing
+        then.
+        """
+        if self.is_tuned and not (self.sizes.head_parameters and self.head_start.head is None):
+            return self.row.tuning
+        return self.row.tuning.model_copy(update=dict.fromkeys(_KEYS_OF_UNTUNED, 0.0))
 
     @cached_property
     def sizes(self) -> _ModelSizes:
@@ -201,11 +209,19 @@ class RowRunner:
         notes = [*row_notes(self.row, self.context, self.start), *self.memory_notes]
         config = self.context.config
         sections = filter(None, (config.tuning, config.recipes.get(self.row.adapter.name)))
-        is_set = any(section.model_fields_set & {"untuned_weight"} for section in sections)
-        if is_set and self.is_tuned and self.row.tuning.untuned_weight != self.untuned_weight:
+        are_set = {key for section in sections for key in section.model_fields_set}
+        for key in _KEYS_OF_UNTUNED if self.is_tuned else ():
+            value = getattr(self.row.tuning, key)
+            if key in are_set and value != getattr(self.tuning, key):
+                notes.append(
+                    f"tuning.{key} {value:g} is not used with head {self.row.head.label}, whose "
+                    "weights begin untrained in every episode"
+                )
+        if self.tuning.min_loss:
             notes.append(
-                f"tuning.untuned_weight {self.row.tuning.untuned_weight:g} is not used with head "
-                f"{self.row.head.label}, whose weights begin untrained in every episode"
+                f"{self.row.adapter.name}: episodes whose support loss is below "
+                f"{self.tuning.min_loss:g} before the first step are left untuned "
+                "(tuning.min_loss); their records have that loss alone"
             )
         if self.head_start.why_fresh and self.sizes.head_parameters:
             notes.append(
@@ -468,8 +484,7 @@ class RowRunner:
                 part_size=self.prediction_size,
             )
             rates = self.learned_rates(encoder, head)
-            recipe = row.tuning.model_copy(update={"untuned_weight": self.untuned_weight})
-            return finetune_and_predict(encoder, head, inputs, recipe, rates)
+            return finetune_and_predict(encoder, head, inputs, self.tuning, rates)
         frames = row.video.frames
         cache = context.feature_cache(encoder, self.cache_key, head)
         support = unpack_features(cache.gather([e.support_clips for e in group]), frames)

@@ -67,6 +67,6 @@ def _count_row(runner: RowRunner, episodes: Sequence[Episode], first_clips: int)
     _, n_support, n_query = max(episode.shape for episode in episodes)
     steps = tuning.steps if runner.parameters else 0
     step_clips = tuning.views * min(n_support, tuning.batch or n_support) if steps else 0
-    predictions = 2 if runner.untuned_weight else 1
+    predictions = 2 if runner.tuning.untuned_weight else 1
     predicted_clips = predictions * (n_support + n_query)
     return RowWork(len(episodes), first_clips, steps, step_clips, predicted_clips)

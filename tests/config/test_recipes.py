@@ -147,6 +147,13 @@ _RECIPE = "{name: auto, tuning: {steps: 3}, evidence: x}"
             ", ".join(_RECIPE.replace("auto,", f"auto, shots: {n},") for n in ("2+", "5+")),
             r"recipes\[1\] \(auto, start any, shots 5\+\) is never taken",
         ),
+        (
+            ", ".join(
+                [_RECIPE.replace("auto,", f"auto, start: {s},") for s in ("fresh", "trained")]
+                + [_RECIPE]
+            ),
+            r"recipes\[2\] .*is never taken: .* fits, recipes\[0\] and recipes\[1\] before",
+        ),
         ("", "recipes: got \\[\\]; expected at least one"),
     ],
 )
@@ -160,7 +167,7 @@ def test_mistakes_in_a_file_are_named_once(changed: str, said: str, tmp_path: Pa
 
 def test_narrower_recipes_may_stand_before_wider_ones(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    shots = ("1", "5", "2+", "any")
+    shots = ("1", "5", "3+", "any")
     listed = ", ".join(_RECIPE.replace("auto,", f"auto, shots: {n},") for n in shots)
     path.write_text(f"adapter: mine\nrecipes: [{listed}]\n")
     assert [recipe.shots for recipe in load_recipe_file(path).recipes] == list(shots)

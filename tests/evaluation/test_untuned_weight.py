@@ -29,9 +29,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder(tmp_path_factory.mktemp("untuned-weight"))
 
 
-def _runner(folder: Path, head: str = "prototype", *, shot: int = 2, **tuning: Any) -> RowRunner:
+def _runner(
+    folder: Path, head: str = "prototype", *, adapter: str = "aim", shot: int = 2, **tuning: Any
+) -> RowRunner:
     config = tiny_run(
-        folder, folder / "out", adapter="aim", head=head, shot=[shot], tuning=TUNING | tuning
+        folder, folder / "out", adapter=adapter, head=head, shot=[shot], tuning=TUNING | tuning
     )
     context = EvaluationContext.of(config)
     runner = evaluate.build_row_runners(context)[0]
@@ -63,15 +65,35 @@ def test_logits_are_the_weighted_mean_of_tuned_and_untuned_ones(folder: Path) ->
 
 def test_a_head_that_begins_untrained_has_no_untuned_logits(folder: Path) -> None:
     runner = _runner(folder, "linear", untuned_weight=0.5)
-    assert runner.untuned_weight == 0
+    assert runner.tuning.untuned_weight == 0
     (note,) = (note for note in runner.notes if "untuned_weight" in note)
     assert note.startswith("tuning.untuned_weight 0.5 is not used with head linear")
     both, alone = (_tuned(folder, "linear", untuned_weight=weight) for weight in (0.5, 0))
     assert torch.equal(both.logits, alone.logits)
     # the weight of a recipe is for other heads, and needs no word
     by_recipe = _runner(folder, "linear", shot=1, recipe="auto")
-    assert (by_recipe.row.tuning.untuned_weight, by_recipe.untuned_weight) == (0.5, 0)
+    assert (by_recipe.row.tuning.untuned_weight, by_recipe.tuning.untuned_weight) == (0.5, 0)
     assert not any("untuned_weight" in note for note in by_recipe.notes)
+
+
+@pytest.mark.parametrize("adapter", ["aim", "frozen"])
+def test_a_head_that_begins_untrained_is_tuned_whatever_its_loss(
+    folder: Path, adapter: str
+) -> None:
+    """It knows nothing before the first step: an episode that is left would guess."""
+    runner = _runner(folder, "linear", adapter=adapter, min_loss=100.0)
+    (note,) = (note for note in runner.notes if "min_loss" in note)
+    assert note.startswith("tuning.min_loss 100 is not used with head linear")
+    group = runner.run_group(runner.episodes[:2])
+    assert [len(record.losses) for record in group.records] == [4, 4]
+
+
+def test_other_heads_say_that_episodes_are_left(folder: Path) -> None:
+    said = [n for n in _runner(folder, min_loss=0.1).notes if "min_loss" in n]
+    assert [text.partition(" before")[0] for text in said] == [
+        "aim: episodes whose support loss is below 0.1"
+    ]
+    assert not any("min_loss" in n for n in _runner(folder, adapter="frozen", min_loss=0.1).notes)
 
 
 def test_rows_of_earlier_versions_go_on(folder: Path) -> None:

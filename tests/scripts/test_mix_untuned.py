@@ -57,3 +57,18 @@ def test_rows_are_those_of_a_run_with_the_key(
         mixed.records[i].probabilities != record.probabilities
         for i, record in tuned.records.items()
     )
+
+
+def test_a_row_with_one_of_the_keys_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records are the mean already."""
+    folder = tiny_folder(tmp_path)
+    _row(folder, "runs", "frozen")
+    _row(folder, "runs", "aim", untuned_weight=0.25)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    main = runpy.run_path(str(SCRIPTS / "mix_untuned.py"))["main"]
+    done = CliRunner().invoke(main, [str(folder / "runs"), "--out", str(folder / "mixed")])
+    assert done.exit_code == 1
+    assert "aim-prototype-2shot: this row was tuned with untuned_weight 0.25" in done.output
+    assert not (folder / "mixed").exists()
