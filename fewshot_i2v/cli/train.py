@@ -17,6 +17,7 @@ from fewshot_i2v.cli._flags import (
 )
 from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
+from fewshot_i2v.cli._settings import echo_settings
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
@@ -70,15 +71,18 @@ def command(
 ) -> None:
     """Train an adapter on base classes, as a start for the fine-tuning in `evaluate`.
 
-    CONFIG is a YAML file, or a name such as `motions`, which is run without CONFIG. A flag
-    overrides CONFIG, and CONFIG overrides the recipe of the adapter and the defaults below; with
-    another adapter than a shipped CONFIG names, its recipe overrides CONFIG. The state that is best
-    on the validation classes becomes the start, for `evaluate --start FOLDER`. After a stop, the
-    same command continues.
+    CONFIG is a YAML file, or a name such as `motions`, which is run without CONFIG; with --split of
+    other clips, the defaults below. A flag overrides CONFIG, and CONFIG overrides the recipe of the
+    adapter and the defaults; with another adapter than a shipped CONFIG names, its recipe overrides
+    CONFIG. The state that is best on the validation classes becomes the start, for
+    `evaluate --start FOLDER`. After a stop, the same command continues.
     """
     from fewshot_i2v.config.loading import load_train_config
 
-    run = load_train_config(config, read_overrides(ctx, settings))
+    explicit = read_overrides(ctx, settings)
+    run = load_train_config(config, explicit)
+    if not quiet:
+        echo_settings(run, config or "motions", explicit)
     if dry_run:
         from fewshot_i2v.training import train
 

@@ -262,8 +262,9 @@ def train(
 
     Args:
         config: a `TrainingConfig`, the name of a shipped configuration, a path to a YAML file, or a
-            mapping of its keys; None is the shipped "train/motions". Keys that it does not set
-            come from the recipe of the adapter, unless `recipe` is none.
+            mapping of its keys; None is the shipped "train/motions", or the defaults where
+            `overrides` name a split of other clips. Keys that it does not set come from the recipe
+            of the adapter, unless `recipe` is none.
         progress: whether to show progress bars on standard error.
         log: called with notes to show, such as a time estimate before the first step.
         finish: run no further step: make the starting point of the best state so far on the

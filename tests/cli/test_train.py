@@ -125,6 +125,31 @@ def test_without_a_config_it_is_motions_and_quiet_says_nothing(
     assert result.stderr == "error: stopped here\n"
 
 
+def test_it_first_says_which_settings_are_not_the_defaults(
+    fake: FakeTraining, invoke: Invoke
+) -> None:
+    lines = invoke("train", "--dry-run", "--seed", "3").stderr.splitlines()
+    assert lines[0] == "split motions, encoder demo; settings that are not the defaults:"
+    head = " ".join(" ".join(lines).split())
+    assert re.search(r" motions: .*video\.crop 1\.0.* steps 900.* lr 0\.004", head)
+    assert " flags: seed 3" in head
+    assert "seed 3" not in invoke("train", "--dry-run", "--seed", "3", "--quiet").stderr
+
+
+def test_a_split_of_other_clips_takes_nothing_from_motions(
+    fake: FakeTraining, invoke: Invoke
+) -> None:
+    result = invoke("train", "--split", "mine.yaml", "--adapter", "lora", "--dry-run")
+    assert result.exit_code == 0
+    assert fake.config is not None
+    assert fake.config.output_folder == Path("starts/mine")
+    assert "motions" not in result.output
+    assert result.stderr.startswith("split mine.yaml, encoder demo; settings that are not the")
+    assert "  flags: adapter lora\n" in result.stderr
+    assert "steps       300 of" in result.stdout
+    assert "rate        0.001" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
