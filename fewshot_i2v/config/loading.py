@@ -21,7 +21,7 @@ from fewshot_i2v.config.training import NO_AUGMENTATION, TrainingConfig
 from fewshot_i2v.config.training_recipes import without_recipe_keys
 from fewshot_i2v.errors import ConfigError, UsageError, suggest_names
 from fewshot_i2v.utils import resources
-from fewshot_i2v.utils.misplaced_paths import explain_file, explain_folder
+from fewshot_i2v.utils.misplaced_paths import TRAIN_FLAGS, explain_file, explain_folder
 from fewshot_i2v.utils.yaml import load_yaml
 
 Source = str | Path | Mapping[str, Any] | None
@@ -195,6 +195,7 @@ def _read_source(
         )
     if "subsets" in data and "split" not in data:
         root = "" if {"generator", "root"} & data.keys() else " --root CLIPS"
+        root += TRAIN_FLAGS if command == "train" else ""
         raise ConfigError(
             f"{path}: is a split; expected a configuration. Use the split with "
             f"`fewshot-i2v {command} --split {shlex.quote(str(path))}{root}`"

@@ -225,7 +225,9 @@ def test_a_real_training_prints_its_curve_and_then_that_it_is_done(
     command = shlex.split(first.stderr.splitlines()[-1].removeprefix("next: "))
     assert command[:3] == ["fewshot-i2v", "evaluate", "--split"]
     assert command[-2:] == ["--start", str(tmp_path / "start")]
-    few = ["--way", "2", "--query", "1", "--episodes", "2", "--quiet"]
+    assert "--set" not in command
+    assert command[command.index("--way") :][:2] == ["--way", "2"]
+    few = ["--query", "1", "--episodes", "2", "--quiet"]
     planned = invoke(*command[1:], *few, "--dry-run", "--cache", str(tmp_path / "cache"))
     assert planned.exit_code == 0, planned.output
     assert "read unlike its start" not in planned.output
@@ -234,3 +236,58 @@ def test_a_real_training_prints_its_curve_and_then_that_it_is_done(
     assert found["digest"] in first.stdout
     assert found["clips_per_second"] is None
     assert "nothing was done now" in again.stderr
+
+
+def test_a_start_a_training_from_it_and_its_evaluation_read_clips_alike(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = training_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    world = settings(folder, tmp_path / "world", video={"frames": 4}, validation={"subset": "off"})
+    world |= {"subset": "val", "way": 2, "steps": 1}
+    (tmp_path / "world.yaml").write_text(json.dumps(world), encoding="utf-8")
+    assert invoke("train", "world.yaml").exit_code == 0
+    own = (
+        "--split few.yaml --adapter temporal-embedding --start world --encoder tiny "
+        "--architecture tiny.json --pretrained random --mean 0.5 --std 0.5 --frames 4 "
+        "--precision fp32 --val-subset off --steps 1 --batch 1 --device cpu --cache cache "
+        "--workers 1 --output own"
+    )
+    trained = invoke("train", *own.split())
+    assert trained.exit_code == 0, trained.output
+    assert "read with other settings" not in trained.stderr
+    assert "flags: " in trained.stderr
+    command = shlex.split(trained.stderr.splitlines()[-1].removeprefix("next: "))
+    assert command[command.index("--mean") :][:4] == ["--mean", "0.5", "--std", "0.5"]
+    few = [
+        "--query",
+        "1",
+        "--episodes",
+        "1",
+        "--steps",
+        "1",
+        "--cache",
+        "cache",
+        "--output",
+        "runs",
+        "--device",
+        "cpu",
+    ]
+    done = invoke(*command[1:], *few, "--notes")
+    assert done.exit_code == 0, done.output
+    assert "temporal-embedding" in done.stdout
+    assert "read unlike its start" not in done.output
+
+
+def test_without_classes_that_were_not_seen_another_split_is_asked_for(
+    tmp_path: Path, invoke: Invoke
+) -> None:
+    folder = training_folder(tmp_path)
+    text = (folder / "few.yaml").read_text()
+    (folder / "few.yaml").write_text(text.replace("  novel: [brightens, darkens]\n", ""))
+    config = tmp_path / "small.yaml"
+    config.write_text(json.dumps(settings(folder, tmp_path / "start", steps=1)), encoding="utf-8")
+    done = invoke("train", str(config))
+    assert done.exit_code == 0, done.output
+    assert "note: split 'few-motions' has no other classes, to evaluate on" in done.stderr
+    assert "next: fewshot-i2v evaluate --split SPLIT --encoder tiny" in done.stderr
