@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.data.episodes.episode import Episode
-from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+from fewshot_i2v.data.episodes.sampler import EpisodeSampler, SettingNames
 from fewshot_i2v.errors import TuningError
 from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.models.heads.base.labels import derive_labels, send_labels
@@ -66,6 +66,7 @@ class TrainBatches:
                 way=config.way,
                 shot=config.shot,
                 query=config.query,
+                messages=SettingNames(classes=repr(config.subset)),
             )
         self._epoch_order: tuple[int, list[str]] = (-1, [])
         self.n_micro_batches = config.accumulate

@@ -16,6 +16,7 @@ from fewshot_i2v import load_adapter
 from fewshot_i2v.errors import (
     CheckpointError,
     ConfigError,
+    EpisodeError,
     RecordError,
     TuningError,
     UnknownNameError,
@@ -313,6 +314,23 @@ def test_only_base_and_validation_clips_are_decoded(
             "leave 1 class ",
         ),
         ({"subset": "train"}, UnknownNameError, "subset 'train'"),
+        (
+            {"validation": {"way": 3}},
+            EpisodeError,
+            r"validation.way: got 3; expected at most 2, the number of classes of 'val' of split "
+            r"'few-motions' \(--set validation.way=2\)",
+        ),
+        (
+            {"validation": {"classes": ["grows", "shrinks"], "shot": 7}},
+            EpisodeError,
+            r"validation.shot 7 and validation.query 5 need 12 clips in every class; in "
+            "validation.classes of split 'few-motions' grows has 8",
+        ),
+        (
+            {"subset": "val", "way": 3, "validation": {"subset": "off"}},
+            EpisodeError,
+            r"way: got 3; expected at most 2, the number of classes of 'val' .*\(--way 2\)",
+        ),
         ({"validation": {"subset": "dev"}}, ConfigError, "hold out classes of 'base'"),
         ({"validation": {"classes": ["grows"]}}, ConfigError, "'grows' alone; expected at least 2"),
     ],

@@ -84,7 +84,8 @@ def test_digest_depends_on_content_alone(write: Write, tmp_path: Path) -> None:
 
 
 def test_generated_clips(write: Write, tmp_path: Path) -> None:
-    text = "name: g\ngenerator: {name: motions, size: 32, clips: 3}\nsubsets: {novel: [grows, shrinks]}"
+    text = "name: g\ngenerator: {name: motions, size: 32, clips: 3}\n"
+    text += "subsets: {novel: [grows, shrinks]}"
     split = load_split(write(text), root=tmp_path / "not yet there")
     assert split.generator == Generator("motions", seed=0, size=32, frames=16, fps=8, clips=3)
     assert [clip.name for clip in split.clips("novel", "grows")] == [
