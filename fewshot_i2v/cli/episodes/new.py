@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -135,7 +136,7 @@ def command(out: Path, force: bool, as_json: bool, **flags: Any) -> None:
     )
     files = write_new_split(split, out, _describe_origin(flags, split), overwrite=force)
     split = load_split(out, root=flags["root"])
-    for note in [*clip_list.notes, *_split_notes(clip_list, split)]:
+    for note in [*clip_list.notes, *_split_notes(clip_list, split, out)]:
         click.echo(f"note: {note}", err=True)
     _show_result(split, files, as_json=as_json)
 
@@ -240,8 +241,8 @@ def _portable_value(value: str) -> str:
     return shlex.quote(path.name if path.is_file() else value)
 
 
-def _split_notes(clip_list: ClipList, split: Split) -> Iterator[str]:
-    """Yield notes on classes that are in no subset, and on clips that are not on disk."""
+def _split_notes(clip_list: ClipList, split: Split, out: Path) -> Iterator[str]:
+    """Yield notes on classes in no subset, clips that are not on disk, and the folder of clips."""
     from fewshot_i2v.data.splits.builder.build import find_missing_clips
     from fewshot_i2v.utils.text_table import join_names
 
@@ -255,6 +256,22 @@ def _split_notes(clip_list: ClipList, split: Split) -> Iterator[str]:
             f"{len(missing)} of {len(split.clip_names())} clips are no files in {split.root}: "
             f"{join_names(missing)}. `fewshot-i2v episodes check` looks closer"
         )
+    if split.root is not None:
+        yield (
+            "the folder of the clips is not in the file, which other machines can so use too. To "
+            f"leave out --root here, add this line to it: root: {_yaml_root(split.root, out)}"
+        )
+
+
+def _yaml_root(root: Path, out: Path) -> str:
+    """The folder of the clips as the split file may have it: relative to the file."""
+    from fewshot_i2v.utils.yaml import dump_yaml
+
+    try:
+        relative = os.path.relpath(root.resolve(), out.resolve().parent)
+    except ValueError:  # on another drive
+        relative = str(root.resolve())
+    return dump_yaml({"root": Path(relative).as_posix()}).removeprefix("root: ").strip()
 
 
 def _show_result(split: Split, files: list[Path], *, as_json: bool) -> None:
