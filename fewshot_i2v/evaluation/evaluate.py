@@ -34,6 +34,7 @@ from fewshot_i2v.runs.run_folder import RunFolder, wait_for_run
 from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
+from fewshot_i2v.tuning.generation_cost import generation_cost
 from fewshot_i2v.utils.environment import count_cores, reset_peak_memory
 from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, stage
@@ -295,10 +296,10 @@ def dry_run(
 
     Returns:
         `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, those
-        whose files are missing, and for each row its clips, seconds and memory, reckoned from short
-        trials on clips of noise, see `time_estimate`; likewise for one process per core, where that
-        is known. Reading the clips comes on top. With `until` it is that of the episodes before the
-        first look.
+        whose files are missing, those to generate and the seconds of that, and for each row its
+        clips, seconds and memory, reckoned from short trials on clips of noise, see
+        `time_estimate`; likewise for one process per core, where that is known. Reading the clips
+        comes on top. With `until` it is that of the episodes before the first look.
     """
     _check_output(config)
     context = EvaluationContext.of(config)
@@ -319,6 +320,7 @@ def dry_run(
     cost = {
         "clips": len(clips),
         "missing_clips": missing,
+        **generation_cost(context, clips),
         "device": str(context.encoder.tower.device),
         "rows": rows,
         "seconds": round(sum(row["seconds"] for row in rows), 1),

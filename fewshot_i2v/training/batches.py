@@ -7,6 +7,7 @@ tokens of the frozen tower are cached instead.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -84,13 +85,23 @@ class TrainBatches:
         self.n_micro_batches = divisors[0] if divisors else self.n_micro_batches
         return bool(divisors)
 
+    @cached_property
+    def drawn_clips(self) -> frozenset[str]:
+        """Names of the training clips that the steps see: a short training sees a part of them."""
+        drawn: set[str] = set()
+        for step in range(self.config.steps):
+            drawn.update(self.clip_names(step))
+            if len(drawn) == len(self.class_split.clips):
+                break
+        return frozenset(drawn)
+
     def prepare(self, *, progress: bool) -> None:
         """Decodes the training clips whose frames are read.
 
         Raises:
             TuningError: naming the clips that cannot be read.
         """
-        objective, clips = self.objective, set(self.class_split.clips)
+        objective, clips = self.objective, set(self.drawn_clips)
         if not self.config.augment.active:
             spec = objective.encoder.adapter.prefix_spec(objective.grid_sizes)
             clips -= self.context.find_prefixes(clips, spec)

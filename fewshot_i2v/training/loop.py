@@ -146,7 +146,7 @@ class TrainingLoop:
         From here on, a clip of another content is refused.
         """
         validation_clips = [] if self.validation is None else self.validation.clips
-        clips = [*self.batches.class_split.clips, *validation_clips]
+        clips = [*self.batches.drawn_clips, *validation_clips]
         digests = self.batches.context.content_digests(clips)
         check_clip_digests(self.output / STATE_FOLDER / STATE_FILE, self.progress.clips, digests)
         self.progress.clips.update(digests)

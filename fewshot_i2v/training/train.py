@@ -55,6 +55,7 @@ from fewshot_i2v.training.output_folder import (
 )
 from fewshot_i2v.training.state import AnotherTrainingError, TrainingProgress
 from fewshot_i2v.training.validation import EpisodicValidation
+from fewshot_i2v.tuning.generation_cost import generation_cost
 from fewshot_i2v.tuning.run_context import RunContext, resolve_device, resolve_precision
 from fewshot_i2v.utils.environment import device_name, peak_memory_mb, reader_versions
 from fewshot_i2v.utils.seeding import deterministic
@@ -331,9 +332,9 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
     Returns:
         `config` (resolved), `recipe` (what is taken from it, and what is not), `notes` (on the
         starting point that it begins from), `classes` (training and validation), `first_batch` (the
-        clips of the first step by name) and `cost`: clips to read, and seconds of the steps and
-        memory, reckoned from short trials with a few clips of noise; reading and augmenting clips,
-        and validations, come on top.
+        clips of the first step by name) and `cost`: clips to read and to generate, seconds of
+        the steps and memory, reckoned from short trials with a few clips of noise; generating,
+        reading and augmenting clips, and validations, come on top.
     """
     check_output(config.output_folder)
     setup = _TrainingSetup.of(config)
@@ -353,6 +354,7 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
             "device": str(setup.device),
             "clips": len(setup.class_split.clips),
             "validation_clips": len(validation_clips),
+            **generation_cost(setup.context, setup.batches.drawn_clips.union(validation_clips)),
             "parameters": sum(p.numel() for p in setup.objective.encoder.adapter.parameters()),
             "clips_per_step": config.clips_per_step,
             "seconds_per_step": round(seconds * config.accumulate, 4),

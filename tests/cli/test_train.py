@@ -55,6 +55,7 @@ class FakeTraining(ModuleType):
     def dry_run(self, config: TrainingConfig) -> dict[str, Any]:
         self.config = config
         cost = {"clips": 3, "validation_clips": 2, "device": "cpu", "parameters": 1000}
+        cost |= {"clips_to_generate": 124, "generation_seconds": 31.0}
         cost |= {"clips_per_step": 5, "seconds_per_step": 0.25, "seconds": 225.0, "memory_mb": 900}
         classes = {"trained": ["a", "b"], "watched": ["c"]}
         used = take_recipe(config)
@@ -187,9 +188,10 @@ def test_a_dry_run_trains_nothing(fake: FakeTraining, invoke: Invoke) -> None:
     assert result.exit_code == 0
     assert json.loads(result.stdout)["config"]["seed"] == 3
     text = invoke("train", "--dry-run", "--seed", "3")
-    facts = dict(re.split(r"  +", line) for line in text.stdout.splitlines()[:10])
+    facts = dict(re.split(r"  +", line) for line in text.stdout.splitlines()[:11])
     assert facts["classes"] == "2 to train on, 1 to validate"
     assert (facts["all steps"], facts["memory"]) == ("4 min", "900 MiB")
+    assert facts["generate"] == "124 clips, about 31 s"
     assert "An estimate for cpu" in text.stdout
     assert text.stderr.splitlines()[-1] == "next: fewshot-i2v train --seed 3"
 

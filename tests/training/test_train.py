@@ -301,6 +301,26 @@ def test_only_base_and_validation_clips_are_decoded(
     assert not seen & {"brightens", "darkens"}
 
 
+@pytest.mark.parametrize("objective", ["episodic", "classify", "both"])
+def test_only_the_clips_that_steps_draw_are_generated(
+    folder: Path, tmp_path: Path, objective: str
+) -> None:
+    changes = {"steps": 2, "batch": 1, "clips": 3, "cache": str(tmp_path / "cache")}
+    config = train_config(folder, tmp_path / "start", objective=objective, **changes)
+    plan = train_module.dry_run(config)
+    assert not (tmp_path / "cache" / "generated").exists()
+    done = train(config)
+    written = {path.name for path in (tmp_path / "cache").rglob("*.mp4")}
+    assert len(written) == plan["cost"]["clips_to_generate"]
+    trained = {name.partition("/")[2] for name in done.start["clip_names"]}
+    # three classes of three clips an episode, three clips to classify, two steps
+    most = {"episodic": 18, "classify": 6, "both": 24}[objective]
+    assert 3 <= len(written & trained) <= most
+    assert len(trained) == 40, "the record names all that it could see, as before"
+    assert train_module.dry_run(config)["cost"]["clips_to_generate"] == 0
+    assert 0 < plan["cost"]["generation_seconds"] < 60
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
