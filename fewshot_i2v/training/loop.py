@@ -129,6 +129,15 @@ class TrainingLoop:
         self._trainable.restore_best()
         return self.progress
 
+    def load_state(self) -> TrainingProgress:
+        """Loads the last saved state, and returns how far it is.
+
+        Raises:
+            CheckpointError: when the state on disk is damaged or of another training.
+        """
+        self._load_state()
+        return self.progress
+
     def _load_state(self) -> None:
         progress = load_state(self.output, self.identity, self._trainable) or self.progress
         threads = threads_of(self.objective.encoder.tower.device)

@@ -51,6 +51,7 @@ from fewshot_i2v.training.output_folder import (
     clear_state_folder,
     load_finished,
     lock_output,
+    read_finished,
     start_draft,
 )
 from fewshot_i2v.training.state import AnotherTrainingError, TrainingProgress
@@ -331,20 +332,25 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
 
     Returns:
         `config` (resolved), `recipe` (what is taken from it, and what is not), `notes` (on the
-        starting point that it begins from), `classes` (training and validation), `first_batch` (the
-        clips of the first step by name) and `cost`: clips to read and to generate, seconds of
-        the steps and memory, reckoned from short trials with a few clips of noise; generating,
-        reading and augmenting clips, and validations, come on top.
+        starting point that it begins from, and on what is in the output folder), `classes`
+        (training and validation), `first_batch` (the clips of the first step by name) and `cost`:
+        clips to read and to generate, seconds of the steps and memory, reckoned from short trials
+        with a few clips of noise; generating, reading and augmenting clips, and validations, come
+        on top.
+
+    Raises:
+        FewshotError: as `train`, also where the output folder holds another training.
     """
     check_output(config.output_folder)
     setup = _TrainingSetup.of(config)
+    notes = [*setup.start_notes(), *_notes_on_output(setup)]
     validation_clips = [] if setup.validation is None else setup.validation.clips
     seconds, memory = _measure_micro_batch(setup)
     config = setup.config
     return {
         "config": config.model_dump(mode="json"),
         "recipe": setup.recipe.to_dict(),
-        "notes": setup.start_notes(),
+        "notes": notes,
         "classes": {
             "trained": list(setup.class_split.classes),
             "watched": list(setup.class_split.validation_classes),
@@ -362,6 +368,19 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
             "memory_mb": round(memory),
         },
     }
+
+
+def _notes_on_output(setup: _TrainingSetup) -> list[str]:
+    """Says what of the training is in its folder; CheckpointError where it is another one."""
+    output, identity = setup.config.output_folder, setup.identity()
+    with _explaining_recipe(setup.recipe):
+        if read_finished(output, identity) is not None:
+            return [f"{output} holds this training, finished: nothing would be done"]
+        steps = (setup.objective, setup.batches, setup.validation)
+        step = TrainingLoop(*steps, output, identity, None).load_state().step
+    return (
+        [f"{output} holds a state of this training: it goes on after step {step}"] if step else []
+    )
 
 
 def _measure_micro_batch(setup: _TrainingSetup) -> tuple[float, float]:

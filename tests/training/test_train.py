@@ -195,9 +195,27 @@ def test_another_configuration_in_the_folder_is_refused(
     _run(folder, tmp_path / "done")
     for name in ("begun", "done"):
         before = _files(tmp_path / "done")
-        with pytest.raises(CheckpointError, match=r"config.lr: 0.01 in the folder, 0.02 requested"):
-            _run(folder, tmp_path / name, lr=0.02)
+        for job in (train, train_module.dry_run):
+            with pytest.raises(CheckpointError, match=r"config.lr: 0.01 in the .*, 0.02 requested"):
+                job(train_config(folder, tmp_path / name, lr=0.02))
         assert _files(tmp_path / "done") == before
+
+
+def test_a_dry_run_says_how_far_the_training_is(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "start"
+    _stop_after(1, monkeypatch)
+    with pytest.raises(_StoppedError):
+        _run(folder, output)
+    monkeypatch.undo()
+    before = [*_files_below(output)]
+    (note,) = train_module.dry_run(train_config(folder, output))["notes"]
+    assert note == f"{output} holds a state of this training: it goes on after step 2"
+    assert [*_files_below(output)] == before
+    _run(folder, output)
+    (note,) = train_module.dry_run(train_config(folder, output))["notes"]
+    assert note == f"{output} holds this training, finished: nothing would be done"
 
 
 def _plan(folder: Path, output: Path) -> None:
