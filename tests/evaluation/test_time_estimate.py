@@ -56,7 +56,7 @@ def test_heads_of_equal_grids_may_read_the_frozen_encoder(folder: Path) -> None:
     config = _config(folder, adapter=["aim"], head=heads, way=2, tuning={"steps": 1})
     cost = evaluate.dry_run(config)["cost"]
     assert [row["head"] for row in cost["rows"]] == heads
-    assert cost["trials"] == {"adapters": 2, "heads": 2}
+    assert cost["trials"] == {"adapters": 1, "heads": 2}
 
 
 def test_mini_batches_and_views_count(folder: Path) -> None:
@@ -70,6 +70,26 @@ def test_what_an_earlier_row_keeps_is_encoded_once(folder: Path) -> None:
     for adapter in (rows[:2], rows[2:]):
         assert adapter[0].first_clips > 0
         assert adapter[1].first_clips < adapter[0].first_clips
+
+
+def test_a_row_has_the_memory_of_its_own_clips_and_not_of_rows_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_estimate, "peak_memory_mb", lambda *_: 500.0)
+    monkeypatch.setattr(time_estimate, "_BLOCK_WIDTHS", 10**6)  # a pass is all of the memory
+    heads = ["prototype", "linear", "prototype:tokens=grid2"]
+    config = _config(folder, adapter=["frozen"], head=heads, way=2, tuning={"steps": 1})
+    cost = evaluate.dry_run(config)["cost"]
+    assert cost["trials"] == {"adapters": 1, "heads": 3}
+    # clips are encoded one by one; of a linear head only the head is trained, and no block computed
+    prototype, linear, _ = (row["memory_mb"] for row in cost["rows"])
+    assert 500 < linear == prototype
+    monkeypatch.setattr(time_estimate, "_BLOCK_WIDTHS", 0)
+    monkeypatch.setattr(time_estimate, "_HEAD_COPIES", 10**4)
+    summary, _, grid = (row["memory_mb"] for row in evaluate.dry_run(config)["cost"]["rows"])
+    assert 510 < summary < grid
+    monkeypatch.setattr(time_estimate, "_HEAD_COPIES", 0)
+    assert 500 <= evaluate.dry_run(config)["cost"]["rows"][0]["memory_mb"] < 510
 
 
 @pytest.fixture
