@@ -22,11 +22,12 @@ def echo_settings(run: CommonConfig, source: str, explicit: Mapping[str, Any]) -
         source: the name of the configuration that was read.
         explicit: keys set on the command line.
     """
-    for line in _settings_lines(run, source, explicit):
+    for line in settings_lines(run, source, explicit):
         click.echo(line, err=True)
 
 
-def _settings_lines(run: CommonConfig, source: str, explicit: Mapping[str, Any]) -> list[str]:
+def settings_lines(run: CommonConfig, source: str, explicit: Mapping[str, Any]) -> list[str]:
+    """Describe a run, and the origin of settings not at their default; as `echo_settings`."""
     from fewshot_i2v.config.evaluation import EvaluationConfig
     from fewshot_i2v.config.origins import find_setting_origins
 

@@ -136,7 +136,7 @@ def command(out: Path, force: bool, as_json: bool, **flags: Any) -> None:
     )
     files = write_new_split(split, out, _describe_origin(flags, split), overwrite=force)
     split = load_split(out, root=flags["root"])
-    for note in [*clip_list.notes, *_split_notes(clip_list, split, out)]:
+    for note in [*clip_list.notes, *_split_notes(clip_list, split)]:
         click.echo(f"note: {note}", err=True)
     _show_result(split, files, as_json=as_json)
 
@@ -241,8 +241,8 @@ def _portable_value(value: str) -> str:
     return shlex.quote(path.name if path.is_file() else value)
 
 
-def _split_notes(clip_list: ClipList, split: Split, out: Path) -> Iterator[str]:
-    """Yield notes on classes in no subset, clips that are not on disk, and the folder of clips."""
+def _split_notes(clip_list: ClipList, split: Split) -> Iterator[str]:
+    """Yield notes on classes that are in no subset, and on clips that are not on disk."""
     from fewshot_i2v.data.splits.builder.build import find_missing_clips
     from fewshot_i2v.utils.text_table import join_names
 
@@ -255,11 +255,6 @@ def _split_notes(clip_list: ClipList, split: Split, out: Path) -> Iterator[str]:
         yield (
             f"{len(missing)} of {len(split.clip_names())} clips are no files in {split.root}: "
             f"{join_names(missing)}. `fewshot-i2v episodes check` looks closer"
-        )
-    if split.root is not None:
-        yield (
-            "the folder of the clips is not in the file, which other machines can so use too. To "
-            f"leave out --root here, add this line to it: root: {_yaml_root(split.root, out)}"
         )
 
 
@@ -310,6 +305,9 @@ def _show_result(split: Split, files: list[Path], *, as_json: bool) -> None:
     if problem:
         click.echo(f"note: {problem}", err=True)
     echo_next(*commands)
+    if split.root is not None:
+        click.echo(f"and to leave out --root on this machine, add to {out}", err=True)
+        click.echo(f"  root: {_yaml_root(split.root, out)}", err=True)
     if len(commands) > 1:
         click.echo("and with an encoder for real videos, add to the last two", err=True)
         click.echo("  --encoder ViT-B-16 --pretrained openai", err=True)
