@@ -38,6 +38,8 @@ def evaluation_lines(plan: Plan) -> list[str]:
         "Reckoned from that and the number of clips and steps: time and memory of each row. "
         f"Decoding {count_text(cost['clips'], 'clip')} comes on top, unless cached."
     ]
+    if cost["clips_to_generate"]:
+        notes.append(f"Before that, unless cached: to generate {_generation(cost)}.")
     missing = cost["missing_clips"]
     if missing:
         notes.insert(
@@ -54,6 +56,12 @@ def evaluation_lines(plan: Plan) -> list[str]:
     notes += _note_on_processes(cost)
     notes += dict.fromkeys(row["remark"] for row in rows if row.get("remark"))
     return [*align_columns(columns, _LEFT, WIDTH), "", *wrap_notes(notes)]
+
+
+def _generation(cost: Plan) -> str:
+    """Clips to generate, and how long that takes."""
+    count = count_text(cost["clips_to_generate"], "clip")
+    return f"{count}, about {format_seconds(cost['generation_seconds'])}"
 
 
 def _note_on_processes(cost: Plan) -> list[str]:
@@ -128,12 +136,15 @@ def training_lines(plan: Plan) -> list[str]:
         "rate": f"{config['lr']:g}",
         "a step": f"{cost['seconds_per_step']:.2f} s",
         "all steps": format_seconds(cost["seconds"]),
+        **({"generate": _generation(cost)} if cost["clips_to_generate"] else {}),
         "memory": f"{cost['memory_mb']:,} MiB",
     }
     note = (
         f"An estimate for {cost['device']} as busy as now. Measured: a step of a few clips of "
         "noise. Reading and augmenting clips, and validations, come on top."
     )
+    if cost["clips_to_generate"]:
+        note += " The clips that the steps draw are generated first, once: measured on two of them."
     notes = [*plan["notes"], plan["recipe"]["remark"], note]
     return [*(f"{name:<12}{value}" for name, value in rows.items()), "", *wrap_notes(notes)]
 

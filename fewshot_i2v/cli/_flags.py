@@ -6,7 +6,8 @@ of a flag are those of its key, which are read when a command runs: listing comm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -349,6 +350,27 @@ def read_overrides(ctx: click.Context, settings: tuple[str, ...]) -> dict[str, A
             if source == ParameterSource.COMMANDLINE:
                 values[param.key] = ctx.params[param.name]
     return values | parse_settings(settings, taken=values)
+
+
+def config_words(layout: str, values: Mapping[str, Any]) -> list[str]:
+    """Write configuration keys as words of a command line.
+
+    Args:
+        layout: of the command.
+        values: by dotted key, as YAML has them. A key without a flag is written with `--set`.
+    """
+    flags = {flag.key: flag for flag in _make_flags(layout)}
+    words = []
+    for key, value in values.items():
+        flag = flags.get(key)
+        if flag is None or value is None:
+            words += ["--set", f"{key}={json.dumps(value)}"]
+        elif isinstance(value, bool):
+            words.append((flag.opts if value else flag.secondary_opts)[0])
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            words += [flag.opts[0], text]
+    return words
 
 
 def parse_settings(settings: tuple[str, ...], taken: Collection[str] = ()) -> dict[str, Any]:

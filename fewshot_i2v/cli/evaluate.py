@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,9 +27,8 @@ from fewshot_i2v.cli._flags import (
 )
 from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
-from fewshot_i2v.runs.row_summary import TOY_ENCODER, TOY_ENCODER_ADVICE
+from fewshot_i2v.cli._settings import echo_settings
 from fewshot_i2v.utils import resources
-from fewshot_i2v.utils.text_table import WIDTH, wrap_notes, wrap_text
 
 if TYPE_CHECKING:
     from fewshot_i2v.config.evaluation import EvaluationConfig
@@ -110,8 +108,7 @@ def command(
         return
     progress = not quiet
     if not quiet:
-        for line in _header_lines(run, config or "quickstart", explicit):
-            click.echo(line, err=True)
+        echo_settings(run, config or "quickstart", explicit)
     if dry_run:
         _show_plan(ctx, run, as_json=as_json, quiet=quiet)
         return
@@ -145,28 +142,3 @@ def _echo_end(result: EvaluationResult) -> None:
         click.echo(f"\n{remark}", err=True)
     click.echo(f"\nrecords are in {result.output}", err=True)
     echo_next(command_line("recommend", result.output))
-
-
-def _header_lines(run: EvaluationConfig, source: str, explicit: Mapping[str, Any]) -> list[str]:
-    """Describe the evaluation, and the origin of settings not at their default."""
-    from fewshot_i2v.config.origins import find_setting_origins
-
-    encoder = " ".join(filter(None, (run.encoder.name, run.encoder.pretrained)))
-    settings_by_origin = find_setting_origins(run, source, explicit)
-    end = "; settings that are not the defaults:" if settings_by_origin else ""
-    lines = wrap_notes([f"split {run.split}, encoder {encoder}{end}"])
-    for origin, settings in settings_by_origin.items():
-        # a setting stands on one line, unless it is longer than that
-        texts = [f"{key} {value}" for key, value in settings.items()]
-        listed_settings = ", ".join(
-            text.replace(" ", "\xa0") if len(text) < WIDTH - 6 else text for text in texts
-        )
-        wrapped = wrap_text(f"{origin}: {listed_settings}", first="  ", hanging="    ")
-        lines += [line.replace("\xa0", " ") for line in wrapped]
-    if run.encoder.name == TOY_ENCODER and run.root is not None:
-        lines += wrap_notes(
-            [f"warning: encoder {TOY_ENCODER} is a toy; for real clips: {TOY_ENCODER_ADVICE}"]
-        )
-    if not {"adapter"} & {*explicit, *settings_by_origin.get(source, {})}:
-        lines.append("adapter frozen alone; with --adapter frozen --adapter aim both are compared")
-    return [*lines, ""]

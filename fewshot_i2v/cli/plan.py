@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from fewshot_i2v.cli._common import EXIT_CODES, RunPath, echo_json
 from fewshot_i2v.cli._flags import completer
 from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, continuation, echo_next
+from fewshot_i2v.cli._split_options import evaluate_options, root_options
 from fewshot_i2v.utils import resources
 
 _SHARE = click.FloatRange(0, 1)
@@ -126,7 +128,24 @@ def command(
         click.echo(render_plan(sizes))
         until = ["--until", f"{half_width:g}"]
         if run is None:
-            split = [] if options["split"] is None else ["--split", options["split"]]
-            echo_next(command_line("evaluate", *split, *until))
+            echo_next(command_line("evaluate", *_episode_words(options), *until))
         else:
             echo_next(*continuation([run], *until))
+
+
+def _episode_words(options: Mapping[str, Any]) -> list[str]:
+    """The options of the plan that an evaluation has too, and others that fit the split."""
+    from fewshot_i2v.data.splits.split_file import load_split
+
+    words: dict[str, list[str]] = {}
+    for key in ("split", "root", "subset", "way", "shot", "query"):
+        value = options[key]
+        for item in value if isinstance(value, tuple) else [value]:
+            words.setdefault(f"--{key}", []).extend([] if item is None else [str(item)])
+    if options["split"] is not None:
+        split = load_split(options["split"], root=options["root"])
+        words["--root"] = root_options(split, options["root"])[1:]
+        fitting, _ = evaluate_options(split) if options["subset"] is None else ([], None)
+        for flag, value in zip((fitting or [])[::2], (fitting or [])[1::2], strict=True):
+            words[flag] = words.get(flag) or [value]
+    return [word for flag, values in words.items() for value in values for word in (flag, value)]

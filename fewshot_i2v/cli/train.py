@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,13 @@ from fewshot_i2v.cli._dry_run import training_lines
 from fewshot_i2v.cli._flags import (
     completer,
     config_flags,
+    config_words,
     read_overrides,
 )
 from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next, same_command
+from fewshot_i2v.cli._settings import echo_settings
+from fewshot_i2v.cli._split_options import evaluate_options
 from fewshot_i2v.utils import resources
 
 if TYPE_CHECKING:
@@ -70,15 +72,18 @@ def command(
 ) -> None:
     """Train an adapter on base classes, as a start for the fine-tuning in `evaluate`.
 
-    CONFIG is a YAML file, or a name such as `motions`, which is run without CONFIG. A flag
-    overrides CONFIG, and CONFIG overrides the recipe of the adapter and the defaults below; with
-    another adapter than a shipped CONFIG names, its recipe overrides CONFIG. The state that is best
-    on the validation classes becomes the start, for `evaluate --start FOLDER`. After a stop, the
-    same command continues.
+    CONFIG is a YAML file, or a name such as `motions`, which is run without CONFIG; with --split of
+    other clips, the defaults below. A flag overrides CONFIG, and CONFIG overrides the recipe of the
+    adapter and the defaults; with another adapter than a shipped CONFIG names, its recipe overrides
+    CONFIG. The state that is best on the validation classes becomes the start, for
+    `evaluate --start FOLDER`. After a stop, the same command continues.
     """
     from fewshot_i2v.config.loading import load_train_config
 
-    run = load_train_config(config, read_overrides(ctx, settings))
+    explicit = read_overrides(ctx, settings)
+    run = load_train_config(config, explicit)
+    if not quiet:
+        echo_settings(run, config or "motions", explicit)
     if dry_run:
         from fewshot_i2v.training import train
 
@@ -108,7 +113,7 @@ def command(
         for note in _notes(trained):
             click.echo(f"\n{note}", err=True)
         if not as_json:
-            echo_next(_evaluate_command(run, trained))
+            _echo_evaluation(run, trained)
 
 
 def _show_result(trained: TrainedStart) -> None:
@@ -129,18 +134,38 @@ def _show_result(trained: TrainedStart) -> None:
     click.echo(f"sha256 of its tensors: {start['digest']}")
 
 
-def _evaluate_command(run: TrainingConfig, trained: TrainedStart) -> str:
-    """The command that evaluates from the start, with the encoder and clips read as in training."""
-    model = type(run)
-    words: list[str | Path] = ["evaluate", "--split", run.split]
-    words += [] if run.root is None else ["--root", run.root]
-    for section in ("encoder", "video"):
-        default = model.model_fields[section].default.model_dump(mode="json")
-        for key, value in getattr(run, section).model_dump(mode="json").items():
-            if value != default[key]:
-                words += ["--set", f"{section}.{key}={json.dumps(value)}"]
-    adapters = ["--adapter", "frozen", "--adapter", run.adapter.label]
-    return command_line(*words, *adapters, "--start", trained.folder)
+def _echo_evaluation(run: TrainingConfig, trained: TrainedStart) -> None:
+    """Write the command that evaluates from the start on classes that it has not seen."""
+    from fewshot_i2v.data.splits.split_file import load_split
+
+    split = load_split(run.split, root=run.root)
+    options, problem = evaluate_options(split, without={run.subset, run.validation.subset})
+    clips: list[str | Path] = ["--split", run.split]
+    clips += [] if run.root is None else ["--root", run.root]
+    if options is None:
+        click.echo(f"\nnote: {problem}; put another split in the place of SPLIT", err=True)
+        clips, options = ["--split", "SPLIT"], []
+    reading = config_words("evaluate", _reading_keys(run))
+    methods = ["--adapter", "frozen", "--adapter", run.adapter.label]
+    words = ["evaluate", *clips, *options, *reading, *methods, "--start", trained.folder]
+    echo_next(command_line(*words))
+
+
+def _reading_keys(run: TrainingConfig) -> dict[str, Any]:
+    """The keys with which an evaluation reads clips as the training did, where it would not."""
+    from fewshot_i2v.config.loading import load_run_config
+
+    # that of its own clips takes the settings of quickstart
+    usual = load_run_config(None, {"split": run.split}).model_dump(mode="json")
+    values = run.model_dump(mode="json")
+    keys = {
+        f"{section}.{key}": value
+        for section in ("encoder", "video")
+        for key, value in values[section].items()
+        if value != usual[section][key]
+    }
+    precision = values["precision"]
+    return keys | ({"precision": precision} if precision != usual["precision"] else {})
 
 
 def _notes(trained: TrainedStart) -> list[str]:

@@ -21,12 +21,15 @@ from fewshot_i2v.config.training import NO_AUGMENTATION, TrainingConfig
 from fewshot_i2v.config.training_recipes import without_recipe_keys
 from fewshot_i2v.errors import ConfigError, UsageError, suggest_names
 from fewshot_i2v.utils import resources
-from fewshot_i2v.utils.misplaced_paths import explain_file, explain_folder
+from fewshot_i2v.utils.misplaced_paths import TRAIN_FLAGS, explain_file, explain_folder
 from fewshot_i2v.utils.yaml import load_yaml
 
 Source = str | Path | Mapping[str, Any] | None
 PlainConfig = dict[str, Any]
 Config = TypeVar("Config", bound=CommonConfig)
+
+_DEFAULTS = "the defaults"
+"""What messages call the source of values where no configuration is read."""
 
 MERGED_SECTIONS = tuple(
     dict.fromkeys(
@@ -53,12 +56,10 @@ def load_run_config(
         ConfigError: listing every bad key with the value given and what was expected; or naming
             the command that the configuration belongs to.
     """
-    data, origin = _read_source("quickstart" if source is None else source, EvaluationConfig)
     nested_overrides = nest_overrides(overrides or {})
-    split = nested_overrides.get("split", data.get("split"))
-    if source is None and split != data.get("split"):
-        # the settings of quickstart (no crop, few steps and episodes) fit only its own clips
-        data, origin = {"name": _name_from_file(Path(str(split)))}, "the defaults"
+    data, origin = _read_source_or_defaults(
+        source, EvaluationConfig, nested_overrides, usual="quickstart"
+    )
     return _validate(EvaluationConfig, data, nested_overrides, origin)
 
 
@@ -73,7 +74,8 @@ def load_train_config(
 
     Args:
         source: the name of a shipped configuration ("train/motions" or "motions"), the path of a
-            YAML file, or a mapping; None is the shipped "train/motions".
+            YAML file, or a mapping; None is the shipped "train/motions", or the defaults where the
+            overrides name a split of other clips.
         overrides: by key, dotted ("validation.every") or nested.
 
     Raises:
@@ -84,8 +86,15 @@ def load_train_config(
     if isinstance(source, str) and not Path(source).is_file():
         shipped_name = f"train/{source}"
         source = shipped_name if shipped_name in resources.data_names("configs") else source
-    data, origin = _read_source("train/motions" if source is None else source, TrainingConfig)
     nested_overrides = nest_overrides(overrides or {})
+    data, origin = _read_source_or_defaults(
+        source, TrainingConfig, nested_overrides, usual="train/motions"
+    )
+    if origin == _DEFAULTS and "adapter" not in nested_overrides:
+        raise ConfigError(
+            f"{_DEFAULTS}: adapter: missing, and has no default; expected --adapter NAME, one of "
+            "`fewshot-i2v list adapters`"
+        )
     validation = nested_overrides.get("validation")
     if isinstance(validation, dict) and validation.get("classes"):
         # classes held out take the place of the file's subset
@@ -186,6 +195,7 @@ def _read_source(
         )
     if "subsets" in data and "split" not in data:
         root = "" if {"generator", "root"} & data.keys() else " --root CLIPS"
+        root += TRAIN_FLAGS if command == "train" else ""
         raise ConfigError(
             f"{path}: is a split; expected a configuration. Use the split with "
             f"`fewshot-i2v {command} --split {shlex.quote(str(path))}{root}`"
@@ -194,6 +204,21 @@ def _read_source(
     _resolve_relative_paths(values, path.parent, model)
     values.setdefault("name", _name_from_file(path))
     return values, str(path)
+
+
+def _read_source_or_defaults(
+    source: Source, model: type[CommonConfig], overrides: Mapping[str, Any], *, usual: str
+) -> tuple[PlainConfig, str]:
+    """Read a configuration, as `_read_source`; without a source the usual one of the command.
+
+    Its settings (crop, steps, rates, episodes) fit only its own clips: where the overrides name
+    another split, there are the defaults alone.
+    """
+    data, origin = _read_source(usual if source is None else source, model)
+    split = overrides.get("split", data.get("split"))
+    if source is None and split != data.get("split"):
+        return {"name": _name_from_file(Path(str(split)))}, _DEFAULTS
+    return data, origin
 
 
 def _find_config_file(source: str | Path, command: str) -> Path:

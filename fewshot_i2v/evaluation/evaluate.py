@@ -28,12 +28,14 @@ from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.evaluation.row_work import count_work
 from fewshot_i2v.evaluation.time_estimate import TimeEstimator
 from fewshot_i2v.models.factory import check_adapter_is_read
+from fewshot_i2v.runs.header import verify_header
 from fewshot_i2v.runs.row_names import start_names
 from fewshot_i2v.runs.row_summary import UNTUNED_NOTE, RowSummary, merge_seeds
 from fewshot_i2v.runs.run_folder import RunFolder, wait_for_run
 from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
+from fewshot_i2v.tuning.generation_cost import generation_cost
 from fewshot_i2v.utils.environment import count_cores, reset_peak_memory
 from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
 from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, stage
@@ -295,10 +297,13 @@ def dry_run(
 
     Returns:
         `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, those
-        whose files are missing, and for each row its clips, seconds and memory, reckoned from short
-        trials on clips of noise, see `time_estimate`; likewise for one process per core, where that
-        is known. Reading the clips comes on top. With `until` it is that of the episodes before the
-        first look.
+        whose files are missing, those to generate and the seconds of that, and for each row its
+        clips, seconds and memory, reckoned from short trials on clips of noise, see
+        `time_estimate`; likewise for one process per core, where that is known. Reading the clips
+        comes on top. With `until` it is that of the episodes before the first look.
+
+    Raises:
+        FewshotError: as `run`, also where the output folder holds another run.
     """
     _check_output(config)
     context = EvaluationContext.of(config)
@@ -309,6 +314,8 @@ def dry_run(
     if context.split.generator is None:
         missing = sorted(n for n in clips if not (has_root and context.clip_path(n).exists()))
     runners = build_row_runners(context)
+    for runner in runners:
+        verify_header(config.output_folder / runner.row.slug, runner.identity())
     estimator = TimeEstimator(one_thread=one_thread)
     rows = []
     with stage(progress, "estimate", len(runners), "rows") as advance:
@@ -319,6 +326,7 @@ def dry_run(
     cost = {
         "clips": len(clips),
         "missing_clips": missing,
+        **generation_cost(context, clips),
         "device": str(context.encoder.tower.device),
         "rows": rows,
         "seconds": round(sum(row["seconds"] for row in rows), 1),

@@ -37,7 +37,7 @@ from fewshot_i2v.models.adapters.base.frozen_prefix import (
 from fewshot_i2v.models.factory import resolve_options
 from fewshot_i2v.tuning.augmentation import FRAMES_PER_SEGMENT, SupportAugmenter
 from fewshot_i2v.tuning.support_loss import episode_losses
-from fewshot_i2v.utils.environment import peak_memory_mb
+from fewshot_i2v.utils.environment import peak_memory_mb, reset_peak_memory
 from fewshot_i2v.utils.timing import LONG_SECONDS, best_seconds
 
 # Tokens times width of the largest trial: a small part of a batch on the CPU, where time grows with
@@ -47,6 +47,8 @@ _MAX_TRIAL_EPISODES = 4
 _MIB = 2**20
 # Bytes of a value of pooled features, which are in float32 in every precision.
 _POOLED_BYTES = 4
+# How often a head holds the features of its clips: 1.0 to 2.1 times, measured with readouts.
+_HEAD_COPIES = 1.5
 # Channels of a block in inference, in widths: input, qkv, attended, projected, and the MLP twice.
 _BLOCK_WIDTHS = 14
 
@@ -116,11 +118,10 @@ class TimeEstimator:
 
     one_thread: bool = False
     _share: float | None = None
-    _forwards: dict[Hashable, _ForwardTrial] = field(default_factory=dict)
+    _forwards: dict[tuple[Hashable, ...], _ForwardTrial] = field(default_factory=dict)
     _steps: dict[Hashable, _StepTrial] = field(default_factory=dict)
     _prefixes: dict[Hashable, TimeLine] = field(default_factory=dict)
-    _heads: dict[Hashable, _HeadTrial] = field(default_factory=dict)
-    _peak_mb: float = 0.0
+    _heads: dict[tuple[Hashable, ...], _HeadTrial] = field(default_factory=dict)
 
     def estimate(self, runner: RowRunner, work: RowWork) -> dict[str, Any]:
         """Returns the estimated cost of a row, in plain types."""
@@ -158,12 +159,13 @@ class TimeEstimator:
             "seconds_per_episode": round(per_episode, 4),
             "seconds": round(per_episode * work.episodes + share * first, 1),
             "one_thread_seconds": round(alone, 1) if self._knows_one_thread(runner) else None,
-            "memory_mb": round(self._memory_mb(runner, work, step_trial, parallel)),
+            "memory_mb": round(_memory_mb(runner, work, trial, step_trial, parallel)),
         }
 
     def trials(self) -> dict[str, int]:
-        """Returns how many trials of each kind were measured."""
-        return {"adapters": len(self._forwards), "heads": len(self._heads)}
+        """Returns how many adapters and heads were measured, in however many trials each."""
+        adapters = {(name, options) for name, options, *_ in self._forwards}
+        return {"adapters": len(adapters), "heads": len({label for label, *_ in self._heads})}
 
     def _measures_one_thread(self, runner: RowRunner) -> bool:
         on_cpu = runner.context.encoder.tower.device.type == "cpu"
@@ -223,33 +225,6 @@ class TimeEstimator:
             self._heads[key] = _time_head(runner, trial.features)
         return self._heads[key]
 
-    def _memory_mb(
-        self, runner: RowRunner, work: RowWork, trial: _StepTrial, parallel: int
-    ) -> float:
-        """Peak memory in MiB: of the process on the CPU, of the tensors on a GPU."""
-        tower, frames = runner.context.encoder.tower, runner.row.video.frames
-        value_bytes, spec = tower.dtype.itemsize, runner.sizes.prefix_spec
-        first_bytes = prefix_tower(tower, spec).dtype.itemsize
-        clips = len({name for e in runner.episodes for name in e.clip_names()})
-        clip_values = torch.Size(spec.clip_shape(tower, frames)).numel()
-        clip_bytes = clip_values * (first_bytes if not spec.is_pooled(tower) else _POOLED_BYTES)
-        cached = min(clips * clip_bytes, runner.context.caches.memory.limits().device)
-        block_values = frames * tower.tokens * tower.width * _BLOCK_WIDTHS
-        block_bytes = value_bytes * block_values
-        # as bytes, as numbers and as normalised ones
-        pixel_bytes = frames * 3 * tower.image_size**2 * (1 + 2 * first_bytes)
-        n_first = min(work.first_clips, 1)  # clips are encoded one by one
-        first_pass = n_first * (first_bytes * block_values + pixel_bytes)
-        step = parallel * work.step_clips * (trial.saved_bytes + clip_bytes)
-        prediction = parallel * work.predicted_clips * (clip_bytes + block_bytes)
-        trained = 0 if runner.is_static else parallel * runner.parameters * TRAINED_BYTES
-        used = cached + max(first_pass, trained + max(step, prediction))
-        if tower.device.type == "cuda":
-            return used / _MIB
-        # a process gives memory back to the system rarely: a row has the peak of those before it
-        self._peak_mb = max(self._peak_mb, peak_memory_mb(tower.device, 1) + used / _MIB)
-        return self._peak_mb
-
 
 @contextmanager
 def one_thread(active: bool) -> Iterator[None]:
@@ -262,6 +237,38 @@ def one_thread(active: bool) -> Iterator[None]:
     finally:
         if active:
             torch.set_num_threads(before)
+
+
+def _memory_mb(
+    runner: RowRunner, work: RowWork, trial: _ForwardTrial, step_trial: _StepTrial, parallel: int
+) -> float:
+    """Peak memory in MiB: of the process on the CPU, of the tensors on a GPU."""
+    tower, frames = runner.context.encoder.tower, runner.row.video.frames
+    value_bytes, spec = tower.dtype.itemsize, runner.sizes.prefix_spec
+    first_bytes = prefix_tower(tower, spec).dtype.itemsize
+    clips = len({name for e in runner.episodes for name in e.clip_names()})
+    clip_values = torch.Size(spec.clip_shape(tower, frames)).numel()
+    clip_bytes = clip_values * (first_bytes if not spec.is_pooled(tower) else _POOLED_BYTES)
+    cached = min(clips * clip_bytes, runner.context.caches.memory.limits().device)
+    block_values = frames * tower.tokens * tower.width * _BLOCK_WIDTHS
+    # where no block is adapted, none is computed for the prediction
+    block_bytes = 0 if spec.is_pooled(tower) else value_bytes * block_values
+    # as bytes, as numbers and as normalised ones
+    pixel_bytes = frames * 3 * tower.image_size**2 * (1 + 2 * first_bytes)
+    n_first = min(work.first_clips, 1)  # clips are encoded one by one
+    first_pass = n_first * (first_bytes * block_values + pixel_bytes)
+    step = parallel * work.step_clips * (step_trial.saved_bytes + clip_bytes)
+    prediction = parallel * work.predicted_clips * (clip_bytes + block_bytes)
+    _, n_support, n_query = _largest_episode(runner).shape
+    features = trial.features.nbytes / trial.features.clip.shape[1]
+    in_head = _HEAD_COPIES * parallel * (n_support + n_query) * features
+    trained = 0 if runner.is_static else parallel * runner.parameters * TRAINED_BYTES
+    used = cached + max(first_pass, trained + max(step, prediction, in_head))
+    if tower.device.type == "cuda":
+        return used / _MIB
+    # without what the trials took for a moment: rows are measured from such a mark, too
+    reset_peak_memory(tower.device)
+    return peak_memory_mb(tower.device, 1) + used / _MIB
 
 
 def _prefix_pass(runner: RowRunner, encoder: AdaptedEncoder) -> Callable[[int], ClipTokens]:
@@ -287,7 +294,7 @@ def _forward_pass(
     return _forward
 
 
-def _adapter_key(runner: RowRunner) -> Hashable:
+def _adapter_key(runner: RowRunner) -> tuple[Hashable, ...]:
     """Equal for rows whose adapted encoders take the same time."""
     adapter = runner.row.adapter
     options = resolve_options("adapters", adapter).model_dump(mode="json")

@@ -171,7 +171,9 @@ def clips_per_class(episodes: int, classes: int, way: int, shot: int, query: int
         UsageError: when there are fewer classes than `way`.
     """
     if classes < way:
-        raise UsageError(f"classes: {classes}; expected at least {way}, the classes of an episode")
+        raise UsageError(
+            f"way: got {way}; expected at most {classes}, the number of classes that there are"
+        )
     return -(-episodes * way // classes) * (shot + query)
 
 

@@ -7,6 +7,7 @@ tokens of the frozen tower are cached instead.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.data.episodes.episode import Episode
-from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+from fewshot_i2v.data.episodes.sampler import EpisodeSampler, SettingNames
 from fewshot_i2v.errors import TuningError
 from fewshot_i2v.models.encoders.transfer import send
 from fewshot_i2v.models.heads.base.labels import derive_labels, send_labels
@@ -66,6 +67,7 @@ class TrainBatches:
                 way=config.way,
                 shot=config.shot,
                 query=config.query,
+                messages=SettingNames(classes=repr(config.subset)),
             )
         self._epoch_order: tuple[int, list[str]] = (-1, [])
         self.n_micro_batches = config.accumulate
@@ -83,13 +85,23 @@ class TrainBatches:
         self.n_micro_batches = divisors[0] if divisors else self.n_micro_batches
         return bool(divisors)
 
+    @cached_property
+    def drawn_clips(self) -> frozenset[str]:
+        """Names of the training clips that the steps see: a short training sees a part of them."""
+        drawn: set[str] = set()
+        for step in range(self.config.steps):
+            drawn.update(self.clip_names(step))
+            if len(drawn) == len(self.class_split.clips):
+                break
+        return frozenset(drawn)
+
     def prepare(self, *, progress: bool) -> None:
         """Decodes the training clips whose frames are read.
 
         Raises:
             TuningError: naming the clips that cannot be read.
         """
-        objective, clips = self.objective, set(self.class_split.clips)
+        objective, clips = self.objective, set(self.drawn_clips)
         if not self.config.augment.active:
             spec = objective.encoder.adapter.prefix_spec(objective.grid_sizes)
             clips -= self.context.find_prefixes(clips, spec)

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.data.episodes.episode import Episode
-from fewshot_i2v.data.episodes.sampler import EpisodeSampler
+from fewshot_i2v.data.episodes.sampler import EpisodeSampler, SettingNames
 from fewshot_i2v.data.splits.split import Split
 from fewshot_i2v.errors import ConfigError, UnknownNameError
 from fewshot_i2v.utils.seeding import derive_seed
@@ -115,6 +115,7 @@ class TrainValSplit:
         if self.validation is None:
             return []
         settings = config.validation
+        classes = "validation.classes" if settings.classes else repr(settings.subset)
         sampler = EpisodeSampler(
             self.validation,
             subset=VALIDATION_SUBSET,
@@ -122,6 +123,7 @@ class TrainValSplit:
             way=settings.way or min(config.way, len(self.validation_classes)),
             shot=settings.shot,
             query=settings.query,
+            messages=SettingNames("validation", classes),
         )
         return [sampler[i] for i in range(settings.episodes)]
 

@@ -129,6 +129,15 @@ class TrainingLoop:
         self._trainable.restore_best()
         return self.progress
 
+    def load_state(self) -> TrainingProgress:
+        """Loads the last saved state, and returns how far it is.
+
+        Raises:
+            CheckpointError: when the state on disk is damaged or of another training.
+        """
+        self._load_state()
+        return self.progress
+
     def _load_state(self) -> None:
         progress = load_state(self.output, self.identity, self._trainable) or self.progress
         threads = threads_of(self.objective.encoder.tower.device)
@@ -146,7 +155,7 @@ class TrainingLoop:
         From here on, a clip of another content is refused.
         """
         validation_clips = [] if self.validation is None else self.validation.clips
-        clips = [*self.batches.class_split.clips, *validation_clips]
+        clips = [*self.batches.drawn_clips, *validation_clips]
         digests = self.batches.context.content_digests(clips)
         check_clip_digests(self.output / STATE_FOLDER / STATE_FILE, self.progress.clips, digests)
         self.progress.clips.update(digests)

@@ -33,7 +33,15 @@ _METADATA_RESERVE, _VALUES_RESERVE = 1 << 20, 1 << 17
 
 
 def load_finished(output: Path, identity: Mapping[str, Any]) -> CheckpointMetadata | None:
-    """Loads the finished training of the folder; None where there is none.
+    """Loads the finished training of the folder, as `read_finished`; removes its old state."""
+    info = read_finished(output, identity)
+    if info is not None:
+        clear_state_folder(output)  # of a run killed in its last moment
+    return info
+
+
+def read_finished(output: Path, identity: Mapping[str, Any]) -> CheckpointMetadata | None:
+    """Reads the finished training of the folder; None where there is none.
 
     Args:
         output: may be absent.
@@ -77,7 +85,6 @@ def load_finished(output: Path, identity: Mapping[str, Any]) -> CheckpointMetada
             f"{output}: the tensors have the sha256 {start.digest}, and {METADATA_FILE} says "
             f"{facts.get('digest')}; delete the folder to train again"
         )
-    clear_state_folder(output)  # of a run killed in its last moment
     return info
 
 

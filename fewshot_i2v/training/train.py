@@ -51,10 +51,12 @@ from fewshot_i2v.training.output_folder import (
     clear_state_folder,
     load_finished,
     lock_output,
+    read_finished,
     start_draft,
 )
 from fewshot_i2v.training.state import AnotherTrainingError, TrainingProgress
 from fewshot_i2v.training.validation import EpisodicValidation
+from fewshot_i2v.tuning.generation_cost import generation_cost
 from fewshot_i2v.tuning.run_context import RunContext, resolve_device, resolve_precision
 from fewshot_i2v.utils.environment import device_name, peak_memory_mb, reader_versions
 from fewshot_i2v.utils.seeding import deterministic
@@ -262,8 +264,9 @@ def train(
 
     Args:
         config: a `TrainingConfig`, the name of a shipped configuration, a path to a YAML file, or a
-            mapping of its keys; None is the shipped "train/motions". Keys that it does not set
-            come from the recipe of the adapter, unless `recipe` is none.
+            mapping of its keys; None is the shipped "train/motions", or the defaults where
+            `overrides` name a split of other clips. Keys that it does not set come from the recipe
+            of the adapter, unless `recipe` is none.
         progress: whether to show progress bars on standard error.
         log: called with notes to show, such as a time estimate before the first step.
         finish: run no further step: make the starting point of the best state so far on the
@@ -329,20 +332,25 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
 
     Returns:
         `config` (resolved), `recipe` (what is taken from it, and what is not), `notes` (on the
-        starting point that it begins from), `classes` (training and validation), `first_batch` (the
-        clips of the first step by name) and `cost`: clips to read, and seconds of the steps and
-        memory, reckoned from short trials with a few clips of noise; reading and augmenting clips,
-        and validations, come on top.
+        starting point that it begins from, and on what is in the output folder), `classes`
+        (training and validation), `first_batch` (the clips of the first step by name) and `cost`:
+        clips to read and to generate, seconds of the steps and memory, reckoned from short trials
+        with a few clips of noise; generating, reading and augmenting clips, and validations, come
+        on top.
+
+    Raises:
+        FewshotError: as `train`, also where the output folder holds another training.
     """
     check_output(config.output_folder)
     setup = _TrainingSetup.of(config)
+    notes = [*setup.start_notes(), *_notes_on_output(setup)]
     validation_clips = [] if setup.validation is None else setup.validation.clips
     seconds, memory = _measure_micro_batch(setup)
     config = setup.config
     return {
         "config": config.model_dump(mode="json"),
         "recipe": setup.recipe.to_dict(),
-        "notes": setup.start_notes(),
+        "notes": notes,
         "classes": {
             "trained": list(setup.class_split.classes),
             "watched": list(setup.class_split.validation_classes),
@@ -352,6 +360,7 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
             "device": str(setup.device),
             "clips": len(setup.class_split.clips),
             "validation_clips": len(validation_clips),
+            **generation_cost(setup.context, setup.batches.drawn_clips.union(validation_clips)),
             "parameters": sum(p.numel() for p in setup.objective.encoder.adapter.parameters()),
             "clips_per_step": config.clips_per_step,
             "seconds_per_step": round(seconds * config.accumulate, 4),
@@ -359,6 +368,19 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
             "memory_mb": round(memory),
         },
     }
+
+
+def _notes_on_output(setup: _TrainingSetup) -> list[str]:
+    """Says what of the training is in its folder; CheckpointError where it is another one."""
+    output, identity = setup.config.output_folder, setup.identity()
+    with _explaining_recipe(setup.recipe):
+        if read_finished(output, identity) is not None:
+            return [f"{output} holds this training, finished: nothing would be done"]
+        steps = (setup.objective, setup.batches, setup.validation)
+        step = TrainingLoop(*steps, output, identity, None).load_state().step
+    return (
+        [f"{output} holds a state of this training: it goes on after step {step}"] if step else []
+    )
 
 
 def _measure_micro_batch(setup: _TrainingSetup) -> tuple[float, float]:

@@ -6,6 +6,9 @@ import mimetypes
 import shlex
 from pathlib import Path
 
+TRAIN_FLAGS = " --adapter aim --val-subset off"
+"""What a training of a split takes that has classes to train on, and none to validate on."""
+
 _MAX_NAMED = 3
 
 
@@ -55,7 +58,7 @@ def explain_file(path: Path, command: str = "evaluate") -> str:
     kind = mimetypes.guess_type(path.name)[0] or ""
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         shown = shlex.quote(str(path))
-        return f"is a file of episodes; use it with `fewshot-i2v {command} --trials {shown}`"
+        return f"is a file of episodes; use it with `fewshot-i2v evaluate --trials {shown}`"
     if kind.startswith(("video/", "image/")):
         return f"is a clip; expected a YAML file. {_split_advice(None, command)}"
     return ""
@@ -77,8 +80,9 @@ def _split_advice(folder: Path | None, command: str) -> str:
     root = "CLIPS" if folder is None else shlex.quote(str(folder))
     name = "mine" if folder is None else folder.resolve().name or "mine"
     file = shlex.quote(f"{name}.yaml")
+    base, method = (" --base 0.5", TRAIN_FLAGS) if command == "train" else ("", "")
     return (
         "For clips in one folder per class, make a split and use it:\n"
-        f"  fewshot-i2v episodes new {file} --root {root}\n"
-        f"  fewshot-i2v {command} --split {file} --root {root}"
+        f"  fewshot-i2v episodes new {file} --root {root}{base}\n"
+        f"  fewshot-i2v {command} --split {file} --root {root}{method}"
     )

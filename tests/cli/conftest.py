@@ -57,6 +57,7 @@ class FakeEvaluation(ModuleType):
         cost = {"clips": 3, "device": "cpu", "rows": [row], "seconds": 130.0, "memory_mb": 1200}
         cost["trials"] = {"adapters": 1, "heads": 2}
         cost["missing_clips"] = []
+        cost |= {"clips_to_generate": 3, "generation_seconds": 2.0}
         return {"config": config.model_dump(mode="json"), "first_episode": {}, "cost": cost}
 
 

@@ -76,7 +76,7 @@ def test_names_are_for_other_programs(tmp_path: Path) -> None:
     [
         (("--episodes", "all"), "--episodes all: expected a number from 1, or all where"),
         (("--episodes", "0"), "--episodes 0: expected a number from 1"),
-        (("--way", "11"), "11-way: 'novel' of split 'hmdb51-arn' has 10 classes"),
+        (("--way", "11"), "way: got 11; expected at most 10, the number"),
         (("--way", "some"), "way: got 'some'; expected a whole number"),
         (("--subset", "test"), "unknown subset 'test'"),
         (("--draws", "a5"), "unknown draws 'a5'"),

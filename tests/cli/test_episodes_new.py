@@ -32,7 +32,7 @@ def test_class_folders_become_a_split_and_the_next_commands_are_said(
     result = invoke("episodes", "new", str(out), "--root", str(root))
     assert result.exit_code == 0
     assert "--disjoint-groups" not in result.stderr
-    lines = result.stdout.splitlines() + result.stderr.removeprefix("\nnext: ").splitlines()
+    lines = result.stdout.splitlines() + result.stderr.partition("\nnext: ")[2].splitlines()
     assert lines[0] == f"{out}: split 'mine'"
     assert lines[1].split()[:5] == ["novel", "6", "classes", "60", "clips"]
     assert "smallest class: clap, 10 clips" in lines[1]
@@ -95,6 +95,21 @@ def test_with_groups_their_use_is_said(invoke: Invoke, tmp_path: Path, root: Pat
     result = invoke("episodes", "new", str(tmp_path / "mine.yaml"), *given)
     assert "18 groups" in result.stdout
     assert result.stderr.endswith("share no group\n  --disjoint-groups\n")
+
+
+def test_how_to_leave_out_the_root_is_said(
+    invoke: Invoke, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = invoke("episodes", "new", "mine.yaml", "--root", str(root))
+    note = "and to leave out --root on this machine, add to mine.yaml\n  "
+    line = result.stderr.partition(note)[2].splitlines()[0]
+    out = tmp_path / "mine.yaml"
+    assert load_split(out).root is None
+    with out.open("a") as file:
+        file.write(f"{line}\n")
+    split = load_split(out)
+    assert split.clip_path(next(iter(split.clip_names()))).is_file()
 
 
 @pytest.mark.parametrize(

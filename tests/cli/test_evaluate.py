@@ -235,6 +235,7 @@ def test_a_dry_run_shows_the_plan_and_runs_nothing(
     text = " ".join(result.stdout.split())
     assert "An estimate for cpu" in text
     assert "1 adapter and 2 heads" in text
+    assert "unless cached: to generate 3 clips, about 2.0 s" in text
     assert "before the first look" in text
     assert text.endswith("slow")
     assert max(map(len, lines)) <= 100

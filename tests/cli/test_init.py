@@ -39,6 +39,7 @@ def test_the_file_loads_and_the_next_command_runs(
     assert program == "fewshot-i2v"
     cost = {"device": "cpu", "clips": 1, "validation_clips": 1, "parameters": 1, "memory_mb": 1}
     cost |= {"clips_per_step": 1, "seconds_per_step": 0.1, "seconds": 1.0}
+    cost |= {"clips_to_generate": 0, "generation_seconds": 0.0}
     monkeypatch.setattr(
         "fewshot_i2v.training.train.dry_run",
         lambda config: {

@@ -92,3 +92,55 @@ def test_the_next_command_goes_on_with_a_run(
     assert {folder.resolve() / "run.json" for folder in rows} == before.keys()
     for folder, row in rows.items():
         assert read_row(folder).config == row.identity()
+
+
+def _small_split(path: Path, subsets: str, generator: bool = True) -> str:
+    """Write a split of generated clips, or of listed ones."""
+    source = "{name: motions, seed: 0, size: 32, frames: 8, fps: 8, clips: 8}"
+    more = f"generator: {source}\n" if generator else ""
+    path.write_text(f"name: {path.stem}\nversion: 1\n{more}subsets:\n{subsets}")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("subsets", "options"),
+    [
+        ("  base: [grows, shrinks]\n  novel: [moves-up, moves-down]\n", "--way 2"),
+        (
+            "  base: [grows, shrinks]\n  val: [moves-up, brightens, darkens]\n",
+            "--subset val --way 3",
+        ),
+    ],
+)
+def test_the_evaluation_of_a_split_takes_what_the_split_has(
+    invoke: Invoke, tmp_path: Path, subsets: str, options: str
+) -> None:
+    split = _small_split(tmp_path / "mine.yaml", subsets)
+    command = _next_command(invoke("episodes", "show", split))
+    assert command == f"fewshot-i2v evaluate --split {split} {options}"
+    words = options.split()
+    drawn = invoke("episodes", "freeze", split, str(tmp_path / "e"), *words, "--episodes", "1")
+    assert drawn.exit_code == 0, drawn.output
+    planned = invoke("plan", "--split", split, *words)
+    assert _next_command(planned) == f"fewshot-i2v evaluate --split {split} {options} --until 1"
+
+
+def test_the_folder_of_the_clips_is_asked_for_only_where_the_split_has_none(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    (tmp_path / "clips").mkdir()
+    classes = "  novel: {a: [a.mp4, b.mp4, c.mp4], b: [d.mp4, e.mp4, f.mp4]}\n"
+    split = _small_split(tmp_path / "mine.yaml", classes, generator=False)
+    drawn = ("episodes", "freeze", split, str(tmp_path / "e"), "--force", "--way", "2")
+    drawn += ("--query", "1", "--episodes", "1")
+    planned = ("plan", "--split", split, "--way", "2", "--query", "2")
+    for words in (("episodes", "show", split), drawn, planned):
+        assert "--root CLIPS" in _next_command(invoke(*words))
+    with Path(split).open("a") as file:
+        file.write("root: clips\n")
+    for words in (("episodes", "show", split), drawn, planned, ("episodes", "audit", split)):
+        assert "--root" not in _next_command(invoke(*words))
+    root = str(tmp_path / "clips")
+    for command in ("show", "counts", "audit"):
+        found = _next_command(invoke("episodes", command, split, "--root", root))
+        assert found.endswith(f"--root {root}")

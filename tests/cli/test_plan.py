@@ -296,7 +296,7 @@ def test_what_cannot_be_planned_is_refused(
 
 def test_too_few_classes_are_refused(invoke: Invoke) -> None:
     result = invoke("plan", "--split", "motions", "--way", "11")
-    assert "classes: 10; expected at least 11" in result.output
+    assert "way: got 11; expected at most 10" in result.output
 
 
 def test_rows_of_other_settings_do_not_mix(invoke: Invoke, pilot: Path) -> None:

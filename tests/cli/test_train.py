@@ -55,6 +55,7 @@ class FakeTraining(ModuleType):
     def dry_run(self, config: TrainingConfig) -> dict[str, Any]:
         self.config = config
         cost = {"clips": 3, "validation_clips": 2, "device": "cpu", "parameters": 1000}
+        cost |= {"clips_to_generate": 124, "generation_seconds": 31.0}
         cost |= {"clips_per_step": 5, "seconds_per_step": 0.25, "seconds": 225.0, "memory_mb": 900}
         classes = {"trained": ["a", "b"], "watched": ["c"]}
         used = take_recipe(config)
@@ -125,6 +126,31 @@ def test_without_a_config_it_is_motions_and_quiet_says_nothing(
     assert result.stderr == "error: stopped here\n"
 
 
+def test_it_first_says_which_settings_are_not_the_defaults(
+    fake: FakeTraining, invoke: Invoke
+) -> None:
+    lines = invoke("train", "--dry-run", "--seed", "3").stderr.splitlines()
+    assert lines[0] == "split motions, encoder demo; settings that are not the defaults:"
+    head = " ".join(" ".join(lines).split())
+    assert re.search(r" motions: .*video\.crop 1\.0.* steps 900.* lr 0\.004", head)
+    assert " flags: seed 3" in head
+    assert "seed 3" not in invoke("train", "--dry-run", "--seed", "3", "--quiet").stderr
+
+
+def test_a_split_of_other_clips_takes_nothing_from_motions(
+    fake: FakeTraining, invoke: Invoke
+) -> None:
+    result = invoke("train", "--split", "mine.yaml", "--adapter", "lora", "--dry-run")
+    assert result.exit_code == 0
+    assert fake.config is not None
+    assert fake.config.output_folder == Path("starts/mine")
+    assert "motions" not in result.output
+    assert result.stderr.startswith("split mine.yaml, encoder demo; settings that are not the")
+    assert "  flags: adapter lora\n" in result.stderr
+    assert "steps       300 of" in result.stdout
+    assert "rate        0.001" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -162,9 +188,10 @@ def test_a_dry_run_trains_nothing(fake: FakeTraining, invoke: Invoke) -> None:
     assert result.exit_code == 0
     assert json.loads(result.stdout)["config"]["seed"] == 3
     text = invoke("train", "--dry-run", "--seed", "3")
-    facts = dict(re.split(r"  +", line) for line in text.stdout.splitlines()[:10])
+    facts = dict(re.split(r"  +", line) for line in text.stdout.splitlines()[:11])
     assert facts["classes"] == "2 to train on, 1 to validate"
     assert (facts["all steps"], facts["memory"]) == ("4 min", "900 MiB")
+    assert facts["generate"] == "124 clips, about 31 s"
     assert "An estimate for cpu" in text.stdout
     assert text.stderr.splitlines()[-1] == "next: fewshot-i2v train --seed 3"
 
@@ -200,7 +227,9 @@ def test_a_real_training_prints_its_curve_and_then_that_it_is_done(
     command = shlex.split(first.stderr.splitlines()[-1].removeprefix("next: "))
     assert command[:3] == ["fewshot-i2v", "evaluate", "--split"]
     assert command[-2:] == ["--start", str(tmp_path / "start")]
-    few = ["--way", "2", "--query", "1", "--episodes", "2", "--quiet"]
+    assert "--set" not in command
+    assert command[command.index("--way") :][:2] == ["--way", "2"]
+    few = ["--query", "1", "--episodes", "2", "--quiet"]
     planned = invoke(*command[1:], *few, "--dry-run", "--cache", str(tmp_path / "cache"))
     assert planned.exit_code == 0, planned.output
     assert "read unlike its start" not in planned.output
@@ -209,3 +238,58 @@ def test_a_real_training_prints_its_curve_and_then_that_it_is_done(
     assert found["digest"] in first.stdout
     assert found["clips_per_second"] is None
     assert "nothing was done now" in again.stderr
+
+
+def test_a_start_a_training_from_it_and_its_evaluation_read_clips_alike(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = training_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    world = settings(folder, tmp_path / "world", video={"frames": 4}, validation={"subset": "off"})
+    world |= {"subset": "val", "way": 2, "steps": 1}
+    (tmp_path / "world.yaml").write_text(json.dumps(world), encoding="utf-8")
+    assert invoke("train", "world.yaml").exit_code == 0
+    own = (
+        "--split few.yaml --adapter temporal-embedding --start world --encoder tiny "
+        "--architecture tiny.json --pretrained random --mean 0.5 --std 0.5 --frames 4 "
+        "--precision fp32 --val-subset off --steps 1 --batch 1 --device cpu --cache cache "
+        "--workers 1 --output own"
+    )
+    trained = invoke("train", *own.split())
+    assert trained.exit_code == 0, trained.output
+    assert "read with other settings" not in trained.stderr
+    assert "flags: " in trained.stderr
+    command = shlex.split(trained.stderr.splitlines()[-1].removeprefix("next: "))
+    assert command[command.index("--mean") :][:4] == ["--mean", "0.5", "--std", "0.5"]
+    few = [
+        "--query",
+        "1",
+        "--episodes",
+        "1",
+        "--steps",
+        "1",
+        "--cache",
+        "cache",
+        "--output",
+        "runs",
+        "--device",
+        "cpu",
+    ]
+    done = invoke(*command[1:], *few, "--notes")
+    assert done.exit_code == 0, done.output
+    assert "temporal-embedding" in done.stdout
+    assert "read unlike its start" not in done.output
+
+
+def test_without_classes_that_were_not_seen_another_split_is_asked_for(
+    tmp_path: Path, invoke: Invoke
+) -> None:
+    folder = training_folder(tmp_path)
+    text = (folder / "few.yaml").read_text()
+    (folder / "few.yaml").write_text(text.replace("  novel: [brightens, darkens]\n", ""))
+    config = tmp_path / "small.yaml"
+    config.write_text(json.dumps(settings(folder, tmp_path / "start", steps=1)), encoding="utf-8")
+    done = invoke("train", str(config))
+    assert done.exit_code == 0, done.output
+    assert "note: split 'few-motions' has no other classes, to evaluate on" in done.stderr
+    assert "next: fewshot-i2v evaluate --split SPLIT --encoder tiny" in done.stderr

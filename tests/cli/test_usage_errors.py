@@ -122,7 +122,13 @@ def test_files_and_folders_are_not_taken_for_each_other(
     [
         ("evaluate clips", f"clips: is a folder of 2 folders (jump, run).*{NEW_SPLIT}"),
         ("evaluate --split clips -q", f"clips: is a folder of 2 folders (jump, run).*{NEW_SPLIT}"),
-        ("train clips", "*  fewshot-i2v train --split clips.yaml --root clips\n"),
+        (
+            "train clips",
+            "*  fewshot-i2v episodes new clips.yaml --root clips --base 0.5\n"
+            "  fewshot-i2v train --split clips.yaml --root clips --adapter aim --val-subset off\n",
+        ),
+        ("train split.yaml", "*`fewshot-i2v train --split split.yaml --root CLIPS --adapter aim "),
+        ("train e.jsonl.gz", "*`fewshot-i2v evaluate --trials e.jsonl.gz`"),
         ("evaluate runs", "runs: is a folder of results; `fewshot-i2v show runs` shows"),
         ("evaluate starts", "*use it with `fewshot-i2v evaluate --start starts`"),
         ("evaluate yaml", "yaml: is a folder; *`fewshot-i2v evaluate yaml/own.yaml`"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_i2v.cli.evaluate import _header_lines
+from fewshot_i2v.cli._settings import settings_lines
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.utils.text_table import WIDTH, display_width
 from tests.cli.conftest import Invoke
@@ -48,6 +48,6 @@ def test_tables_with_long_names_fit(invoke: Invoke, long_names: Path, command: s
 
 def test_the_settings_of_an_evaluation_fit() -> None:
     config = load_config("quickstart", {"tuning.steps": 2})
-    lines = _header_lines(config, "quickstart", {"tuning.steps": 2})
+    lines = settings_lines(config, "quickstart", {"tuning.steps": 2})
     assert max(map(len, lines)) <= WIDTH
     assert any(line.startswith("  flags: tuning.steps 2") for line in lines)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fewshot_i2v.config.loading import load_train_config
+from fewshot_i2v.config.base import VideoConfig
+from fewshot_i2v.config.loading import load_run_config, load_train_config
 from fewshot_i2v.config.training import AugmentConfig
 from fewshot_i2v.errors import ConfigError, UnknownNameError
 from fewshot_i2v.utils import resources
@@ -127,6 +128,32 @@ def test_held_out_classes_take_the_place_of_the_default_subset() -> None:
     assert config.validation.subset is None
     assert config.validation.enabled
     assert load_train_config(_LEAST | {"validation": {"subset": "off"}}).validation.subset is None
+
+
+def test_on_other_clips_than_those_of_motions_flags_start_from_the_defaults(
+    tmp_path: Path,
+) -> None:
+    mine = str(tmp_path / "mine.yaml")
+    config = load_train_config(None, {"split": mine, "adapter": "lora"})
+    assert config == load_train_config({"split": mine, "adapter": "lora", "name": "mine"})
+    assert config.video.crop == VideoConfig().crop
+    assert load_train_config(None, {"split": "motions", "way": 3}).steps == 900
+    named = load_train_config("motions", {"split": mine})
+    assert (named.steps, named.video.crop, named.name) == (900, 1.0, "motions")
+    with pytest.raises(ConfigError, match=r"the defaults: adapter: missing.*--adapter") as refused:
+        load_train_config(None, {"split": mine})
+    assert "list adapters" in str(refused.value)
+
+
+def test_start_training_and_evaluation_of_other_clips_read_them_alike() -> None:
+    keys: dict[str, Any] = {"split": "mine.yaml", "encoder.name": "ViT-B-16"}
+    keys |= {"encoder.pretrained": "openai"}
+    world = load_train_config("motion-world")
+    own = load_train_config(None, keys | {"adapter": "aim", "start": "starts/world"})
+    evaluation = load_run_config(None, keys | {"adapter": ["aim"], "start": ["starts/own"]})
+    assert world.video == own.video == evaluation.video
+    assert world.encoder == own.encoder == evaluation.encoder
+    assert world.precision == own.precision == evaluation.precision
 
 
 def test_identity_leaves_out_where_things_are(tmp_path: Path) -> None:

@@ -324,6 +324,17 @@ def test_planning_writes_nothing(folder: Path, tmp_path: Path) -> None:
     assert json.loads(json.dumps(plan)) == plan
 
 
+def test_planning_in_the_folder_of_another_run_is_refused(folder: Path, tmp_path: Path) -> None:
+    evaluate.run(_config(folder, tmp_path / "out", episodes=1))
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    before = [path.read_bytes() for path in files]
+    assert evaluate.dry_run(_config(folder, tmp_path / "out", episodes=2))["cost"]["rows"]
+    for job in (evaluate.dry_run, evaluate.run):
+        with pytest.raises(RecordError, match=r"(?s)holds another run.*config.seed: 0 .*, 1 req"):
+            job(_config(folder, tmp_path / "out", episodes=1, seed=1))
+        assert [path.read_bytes() for path in files] == before
+
+
 def test_a_device_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cuda:99"):
         evaluate.run(_config(folder, tmp_path, device="cuda:99"))

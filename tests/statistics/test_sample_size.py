@@ -188,7 +188,7 @@ def test_clips_per_class_are_the_fewest(classes: int, shot: int, query: int) -> 
         clips = plan.clips_per_class(episodes, classes, 5, shot, query)
         assert max_disjoint_episodes([clips] * classes, 5, shot, query) >= episodes
         assert max_disjoint_episodes([clips - 1] * classes, 5, shot, query) < episodes
-    with pytest.raises(UsageError, match="classes: 4; expected at least 5"):
+    with pytest.raises(UsageError, match="way: got 5; expected at most 4"):
         plan.clips_per_class(3, 4, 5, 1, 1)
 
 

@@ -16,6 +16,7 @@ from fewshot_i2v import load_adapter
 from fewshot_i2v.errors import (
     CheckpointError,
     ConfigError,
+    EpisodeError,
     RecordError,
     TuningError,
     UnknownNameError,
@@ -194,9 +195,27 @@ def test_another_configuration_in_the_folder_is_refused(
     _run(folder, tmp_path / "done")
     for name in ("begun", "done"):
         before = _files(tmp_path / "done")
-        with pytest.raises(CheckpointError, match=r"config.lr: 0.01 in the folder, 0.02 requested"):
-            _run(folder, tmp_path / name, lr=0.02)
+        for job in (train, train_module.dry_run):
+            with pytest.raises(CheckpointError, match=r"config.lr: 0.01 in the .*, 0.02 requested"):
+                job(train_config(folder, tmp_path / name, lr=0.02))
         assert _files(tmp_path / "done") == before
+
+
+def test_a_dry_run_says_how_far_the_training_is(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "start"
+    _stop_after(1, monkeypatch)
+    with pytest.raises(_StoppedError):
+        _run(folder, output)
+    monkeypatch.undo()
+    before = [*_files_below(output)]
+    (note,) = train_module.dry_run(train_config(folder, output))["notes"]
+    assert note == f"{output} holds a state of this training: it goes on after step 2"
+    assert [*_files_below(output)] == before
+    _run(folder, output)
+    (note,) = train_module.dry_run(train_config(folder, output))["notes"]
+    assert note == f"{output} holds this training, finished: nothing would be done"
 
 
 def _plan(folder: Path, output: Path) -> None:
@@ -300,6 +319,26 @@ def test_only_base_and_validation_clips_are_decoded(
     assert not seen & {"brightens", "darkens"}
 
 
+@pytest.mark.parametrize("objective", ["episodic", "classify", "both"])
+def test_only_the_clips_that_steps_draw_are_generated(
+    folder: Path, tmp_path: Path, objective: str
+) -> None:
+    changes = {"steps": 2, "batch": 1, "clips": 3, "cache": str(tmp_path / "cache")}
+    config = train_config(folder, tmp_path / "start", objective=objective, **changes)
+    plan = train_module.dry_run(config)
+    assert not (tmp_path / "cache" / "generated").exists()
+    done = train(config)
+    written = {path.name for path in (tmp_path / "cache").rglob("*.mp4")}
+    assert len(written) == plan["cost"]["clips_to_generate"]
+    trained = {name.partition("/")[2] for name in done.start["clip_names"]}
+    # three classes of three clips an episode, three clips to classify, two steps
+    most = {"episodic": 18, "classify": 6, "both": 24}[objective]
+    assert 3 <= len(written & trained) <= most
+    assert len(trained) == 40, "the record names all that it could see, as before"
+    assert train_module.dry_run(config)["cost"]["clips_to_generate"] == 0
+    assert 0 < plan["cost"]["generation_seconds"] < 60
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
@@ -313,6 +352,23 @@ def test_only_base_and_validation_clips_are_decoded(
             "leave 1 class ",
         ),
         ({"subset": "train"}, UnknownNameError, "subset 'train'"),
+        (
+            {"validation": {"way": 3}},
+            EpisodeError,
+            r"validation.way: got 3; expected at most 2, the number of classes of 'val' of split "
+            r"'few-motions' \(--set validation.way=2\)",
+        ),
+        (
+            {"validation": {"classes": ["grows", "shrinks"], "shot": 7}},
+            EpisodeError,
+            r"validation.shot 7 and validation.query 5 need 12 clips in every class; in "
+            "validation.classes of split 'few-motions' grows has 8",
+        ),
+        (
+            {"subset": "val", "way": 3, "validation": {"subset": "off"}},
+            EpisodeError,
+            r"way: got 3; expected at most 2, the number of classes of 'val' .*\(--way 2\)",
+        ),
         ({"validation": {"subset": "dev"}}, ConfigError, "hold out classes of 'base'"),
         ({"validation": {"classes": ["grows"]}}, ConfigError, "'grows' alone; expected at least 2"),
     ],

@@ -49,4 +49,5 @@ def command(splits: tuple[str, ...], root: Path | None, as_json: bool) -> None:
     if problems:
         raise click.exceptions.Exit(problems[0].exit_code)
     if not as_json:
-        echo_next(command_line("episodes", "show", names[0]))
+        roots = [] if root is None else ["--root", str(root)]
+        echo_next(command_line("episodes", "show", names[0], *roots))

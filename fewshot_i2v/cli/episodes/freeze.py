@@ -11,6 +11,7 @@ from fewshot_i2v.cli._common import echo_json, root_option
 from fewshot_i2v.cli._flags import COUNT, QUERY, SAMPLING, SHOT, SPLITS, WAY
 from fewshot_i2v.cli._help import help_command, rare_flag
 from fewshot_i2v.cli._next import command_line, echo_next
+from fewshot_i2v.cli._split_options import root_options
 from fewshot_i2v.errors import EpisodeError
 from fewshot_i2v.utils.text_table import count_text
 
@@ -114,5 +115,5 @@ def command(
         f"{episode_file.digest[:16]}..."
     )
     if not names:
-        roots = [] if root is None else ["--root", str(root)]
+        roots = root_options(loaded_split, root)
         echo_next(command_line("evaluate", "--split", split, "--trials", out, *roots))

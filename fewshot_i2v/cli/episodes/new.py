@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -257,6 +258,17 @@ def _split_notes(clip_list: ClipList, split: Split) -> Iterator[str]:
         )
 
 
+def _yaml_root(root: Path, out: Path) -> str:
+    """The folder of the clips as the split file may have it: relative to the file."""
+    from fewshot_i2v.utils.yaml import dump_yaml
+
+    try:
+        relative = os.path.relpath(root.resolve(), out.resolve().parent)
+    except ValueError:  # on another drive
+        relative = str(root.resolve())
+    return dump_yaml({"root": Path(relative).as_posix()}).removeprefix("root: ").strip()
+
+
 def _show_result(split: Split, files: list[Path], *, as_json: bool) -> None:
     """Show the split and the next commands."""
     from fewshot_i2v.data.splits.summary import summarize_split
@@ -293,6 +305,9 @@ def _show_result(split: Split, files: list[Path], *, as_json: bool) -> None:
     if problem:
         click.echo(f"note: {problem}", err=True)
     echo_next(*commands)
+    if split.root is not None:
+        click.echo(f"and to leave out --root on this machine, add to {out}", err=True)
+        click.echo(f"  root: {_yaml_root(split.root, out)}", err=True)
     if len(commands) > 1:
         click.echo("and with an encoder for real videos, add to the last two", err=True)
         click.echo("  --encoder ViT-B-16 --pretrained openai", err=True)

@@ -14,6 +14,7 @@ from fewshot_i2v.cli._common import EXIT_CODES, echo_columns, echo_json, root_op
 from fewshot_i2v.cli._flags import completer
 from fewshot_i2v.cli._help import help_command
 from fewshot_i2v.cli._next import command_line, echo_next
+from fewshot_i2v.cli._split_options import evaluate_options, root_options
 from fewshot_i2v.utils import resources
 from fewshot_i2v.utils.text_table import count_text, wrap_text
 
@@ -64,7 +65,8 @@ def command(
     if shot or query:
         counts = product(shot or (1, 5), query or (1,))
     settings = [(way or 5, *shot_and_query) for shot_and_query in counts]
-    facts = summarize_split(load_split(split, root=root), settings)
+    loaded = load_split(split, root=root)
+    facts = summarize_split(loaded, settings)
     if as_json:
         echo_json(facts)
         return
@@ -73,10 +75,14 @@ def command(
     for subset, subset_facts in facts["subsets"].items():
         _show_classes(subset, subset_facts, all_classes=all_classes)
     _show_episodes(facts["subsets"])
-    if facts["generator"]:
-        echo_next(command_line("evaluate", "--split", split))
+    if loaded.generator is None:
+        echo_next(command_line("episodes", "check", split, *root_options(loaded, root)))
+        return
+    options, problem = evaluate_options(loaded)
+    if options is None:
+        click.echo(f"note: {problem}", err=True)
     else:
-        echo_next(command_line("episodes", "check", split, "--root", root or "CLIPS"))
+        echo_next(command_line("evaluate", "--split", split, *options))
 
 
 def _description_lines(facts: Facts) -> Iterator[str]:

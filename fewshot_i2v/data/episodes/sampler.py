@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from fewshot_i2v.data.hash_ranks import HashRanks, argsort_ranks, hash64, hash_i
 from fewshot_i2v.data.int_range import IntOrRange, IntRange, parse_range, require_int
 from fewshot_i2v.data.splits.split import Draw, Split
 from fewshot_i2v.errors import EpisodeError, UnknownNameError
+from fewshot_i2v.utils.text_table import count_text
 
 
 class _ClipPool:
@@ -54,6 +56,31 @@ class _ClipPool:
         return tuple(names[i] for i in positions)
 
 
+@dataclass(frozen=True)
+class SettingNames:
+    """What errors call the settings of episodes.
+
+    Attributes:
+        section: of the configuration that they are keys of, such as "validation"; empty: none.
+        classes: what the classes are called; empty: the subset of the split.
+    """
+
+    section: str = ""
+    classes: str = ""
+
+    def key(self, name: str) -> str:
+        """Return the full key of a setting, such as "validation.way"."""
+        return f"{self.section}.{name}" if self.section else name
+
+    def flag(self, name: str) -> str:
+        """Return what stands before its number on the command line."""
+        return f"--set {self.key(name)}=" if self.section else f"--{name} "
+
+    def classes_of(self, split: Split, subset: str) -> str:
+        """Return what the classes of a subset are called."""
+        return f"{self.classes or repr(subset)} of split {split.name!r}"
+
+
 class EpisodeSampler:
     """Samples the episodes of a split: `sampler[i]` is episode i, for any i from 0.
 
@@ -73,6 +100,7 @@ class EpisodeSampler:
         uneven_shots: if `shot` is a range, each class of an episode has its own number.
         draws: name of published draws of the split: episode i has the support clips of draw i
             among those of `shot` clips per class.
+        messages: what errors call the settings and the classes; None: way, shot, query, `subset`.
 
     Attributes:
         count: number of episodes; None: unlimited.
@@ -95,6 +123,7 @@ class EpisodeSampler:
         disjoint_groups: bool = False,
         uneven_shots: bool = False,
         draws: str | None = None,
+        messages: SettingNames | None = None,
     ) -> None:
         require_int("seed", seed, 0)
         self.way, self.shot, self.query = way, shot, query
@@ -105,7 +134,8 @@ class EpisodeSampler:
         if self._query_range is not None and not self._query_range.is_single:
             raise EpisodeError(f"query: got {query!r}; expected a whole number from 1, or all")
         self._uneven_shots = uneven_shots
-        _check_class_sizes(split, subset, self._way_range, self._shot_range, self._query_range)
+        ranges = self._way_range, self._shot_range, self._query_range
+        _check_class_sizes(split, subset, *ranges, messages or SettingNames())
         self._query_pool = _ClipPool(split, subset)
         self._support_pool = _ClipPool(split, "train") if subset == "test" else self._query_pool
         self._class_ids = hash_ids([("class", name) for name in self._classes])
@@ -252,32 +282,40 @@ def _published_draws(
 
 
 def _check_class_sizes(
-    split: Split, subset: str, way: IntRange, shot: IntRange, query: IntRange | None
+    split: Split,
+    subset: str,
+    way: IntRange,
+    shot: IntRange,
+    query: IntRange | None,
+    messages: SettingNames,
 ) -> None:
     """Check that a subset has enough classes, and each class enough clips; EpisodeError."""
-    classes = split.classes(subset)
-    location = f"{subset!r} of split {split.name!r}"
+    available = len(split.classes(subset))
     larger_subsets = [s for s in split.subsets if s != subset and len(split.classes(s)) >= way.high]
     advice = f", or another subset ({', '.join(larger_subsets)})" if larger_subsets else ""
-    if way.high > len(classes):
-        available = f"{location} has {len(classes)} classes"
-        raise EpisodeError(f"{way.high}-way: {available}; expected at most that many ways{advice}")
+    if way.high > available:
+        flag = f" ({messages.flag('way')}{available})" if available > 1 else ""
+        raise EpisodeError(
+            f"{messages.key('way')}: got {way.high}; expected at most {available}, the number of "
+            f"classes of {messages.classes_of(split, subset)}{flag}{advice}"
+        )
     n_query = 1 if query is None else query.high
+    shots, queries = f"{messages.key('shot')} {shot.high}", f"{messages.key('query')} {n_query}"
     if subset == "test":
-        _check_clip_counts(split, "train", "shot", shot.high, "")
-        _check_clip_counts(split, "test", "query", n_query, "")
-    else:
-        _check_clip_counts(split, subset, "shot + query", shot.high + n_query, advice)
+        _check_clip_counts(split, "train", shot.high, f"{shots} needs", "shot", messages)
+        _check_clip_counts(split, "test", n_query, f"{queries} needs", "query", messages)
+        return
+    both, smaller = f"{shots} and {queries} need", f"shot or query{advice}"
+    _check_clip_counts(split, subset, shot.high + n_query, both, smaller, messages)
 
 
 def _check_clip_counts(
-    split: Split, subset: str, quantity: str, min_clips: int, advice: str
+    split: Split, subset: str, min_clips: int, need: str, smaller: str, messages: SettingNames
 ) -> None:
     sizes = split.class_sizes(subset)
     small = [f"{name} has {size}" for name, size in sizes.items() if size < min_clips]
     if small:
         raise EpisodeError(
-            f"{quantity} needs {min_clips} clips in every class; in {subset!r} of split "
-            f"{split.name!r} {', '.join(small)}. Give a smaller "
-            f"{quantity.replace(' + ', ' or ')}{advice}"
+            f"{need} {count_text(min_clips, 'clip')} in every class; in "
+            f"{messages.classes_of(split, subset)} {', '.join(small)}. Give a smaller {smaller}"
         )

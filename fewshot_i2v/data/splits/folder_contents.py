@@ -8,7 +8,6 @@ next to nothing.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,14 +73,14 @@ class FolderContents:
         folders: folders.
         n_frames: number of pictures whose names end in a number.
         unreadable: files that could be meant as videos but cannot be read -> why.
-        other_extensions: extensions of all remaining files, with their counts.
+        others: all remaining files.
     """
 
     videos: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     n_frames: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
-    other_extensions: Counter[str] = field(default_factory=Counter)
+    others: list[str] = field(default_factory=list)
 
     @property
     def is_clip(self) -> bool:
@@ -102,6 +101,7 @@ def list_folder(folder: Path) -> FolderContents:
                 _add_entry(result, entry)
     result.videos.sort()
     result.folders.sort()
+    result.others.sort()
     return result
 
 
@@ -136,7 +136,7 @@ def _add_entry(result: FolderContents, entry: os.DirEntry[str]) -> None:
         elif is_frame_name(name):
             result.n_frames += 1
         else:
-            result.other_extensions[file_extension(name)] += 1
+            result.others.append(name)
     except VideoUnreadable as error:
         result.unreadable[name] = error.reason
     except OSError as error:  # links in a circle

@@ -20,7 +20,7 @@ from fewshot_i2v.data.splits.problems import ProblemList, text_problem
 from fewshot_i2v.data.splits.split import Clip, Draw, Generator, Split
 from fewshot_i2v.data.splits.split_fields import GENERATOR_FIELDS, SPLIT_FIELDS
 from fewshot_i2v.data.splits.subsets import SubsetReader
-from fewshot_i2v.errors import ConfigError, SplitError, suggest_names
+from fewshot_i2v.errors import ConfigError, SplitError, UnknownNameError, suggest_names
 from fewshot_i2v.utils import resources
 from fewshot_i2v.utils.misplaced_paths import explain_folder
 from fewshot_i2v.utils.text_table import join_names
@@ -173,8 +173,16 @@ def _read_generator(data: Mapping[str, object], problems: ProblemList) -> Genera
     name = GENERATOR_FIELDS["name"].read(section, problems, "generator.")
     if name is None:
         return None
+    from fewshot_i2v.data.synthetic.generate import GENERATORS  # with numpy: only where needed
+
+    if name not in GENERATORS:
+        problems.add("generator.name", str(UnknownNameError("generator", name, GENERATORS)))
     numbers = [field for key, field in GENERATOR_FIELDS.items() if key != "name"]
-    return Generator(name, *(field.read(section, problems, "generator.") for field in numbers))
+    generator = Generator(name, *(field.read(section, problems, "generator.") for field in numbers))
+    if generator.size % 2:
+        message = f"got {generator.size}; expected an even number, which video files need"
+        problems.add("generator.size", message)
+    return generator
 
 
 def _read_draws(

@@ -25,6 +25,7 @@ from fewshot_i2v.data.splits.split_fields import (
     SPLIT_FIELDS,
     TRAIN_TEST_SUBSETS,
 )
+from fewshot_i2v.errors import suggest_names
 from fewshot_i2v.utils.input_files import open_lines
 from fewshot_i2v.utils.text_table import join_names
 
@@ -101,6 +102,7 @@ class SubsetReader:
         if isinstance(value, list) and value:
             names = self._read_class_names(value, location)
             if self._generator is not None:
+                self._check_generated(names, self._generator, location)
                 numbers = range(self._generator.clips)
                 return {c: [Clip(f"{c}/{c}-{i:03d}.mp4") for i in numbers] for c in names}
             return self._read_folders(".", names, location)
@@ -123,6 +125,23 @@ class SubsetReader:
             self._problems.add_unknown(location, value, CSV_FIELDS)
             return self._read_csv(value["csv"], f"{location}.csv")
         return self._read_listed_classes(value, location)
+
+    def _check_generated(self, names: Sequence[str], generator: Generator, location: str) -> None:
+        """Add a problem for every class that the generator does not have."""
+        from fewshot_i2v.data.synthetic.generate import GENERATORS, class_names  # with numpy
+
+        if generator.name not in GENERATORS:  # a problem of its own
+            return
+        existing = class_names(generator.name)
+        for name in names:
+            if name not in existing:
+                problem = f"the generator {generator.name!r} has no class {name!r}"
+                nearest = suggest_names(name, existing)
+                end = f"; {nearest}" if nearest else "."
+                how = (
+                    f"`fewshot-i2v episodes show {generator.name} --all-classes` lists its classes"
+                )
+                self._problems.add(location, f"{problem}{end} {how}")
 
     def _read_class_names(self, value: object, location: str) -> list[str]:
         if not isinstance(value, list) or not value:

@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import cast
 
 import numpy as np
@@ -203,6 +204,32 @@ def encode(frames: NDArray[np.uint8], fps: int) -> bytes:
     return buffer.getvalue()
 
 
+def encode_clip(generator: Generator, class_name: str, number: int) -> bytes:
+    """Render a clip and encode it as an MP4 file.
+
+    Arguments and errors are those of `render_clip`; the settings of the generator have the others.
+    """
+    settings = {"seed": generator.seed, "size": generator.size, "frames": generator.frames}
+    return encode(render_clip(generator.name, class_name, number, **settings), generator.fps)
+
+
+def generation_seconds(generator: Generator, names: Sequence[str]) -> float:
+    """Estimate the seconds in which clips are generated, from two of them; nothing is written.
+
+    Args:
+        generator: of the clips.
+        names: clips by name, as `clip_name` gives them.
+
+    Raises:
+        UsageError: when a name is not one that `clip_name` gives.
+    """
+    measured = sorted(names)[:: max(1, len(names) // 2)][:2]
+    start = perf_counter()
+    for name in measured:
+        encode_clip(generator, *_parse_clip_name(generator.name, name))
+    return (perf_counter() - start) / max(1, len(measured)) * len(names)
+
+
 def clip_name(class_name: str, number: int) -> str:
     """Return the name of a clip below the clip folder, such as "grows/grows-007.mp4"."""
     return f"{class_name}/{class_name}-{number:03d}.mp4"
@@ -254,16 +281,8 @@ def write_missing_clips(
         jobs = [(*parsed[name], folder / name) for name in parsed if not (folder / name).exists()]
         for class_name, number, path in jobs:
             if not path.exists():  # no other process was faster
-                clip = render_clip(
-                    generator.name,
-                    class_name,
-                    number,
-                    seed=generator.seed,
-                    size=generator.size,
-                    frames=generator.frames,
-                )
                 temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-                data = encode(clip, generator.fps)
+                data = encode_clip(generator, class_name, number)
                 written += write_shared(path, data, temporary, mode=0o644, replace=False)
             progress(1)
         for parent in {path.parent for _, _, path in jobs}:

@@ -127,18 +127,22 @@ def test_published_draws_are_taken_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("split", "asked", "message"),
     [
-        (NOVEL, {"way": "2-9"}, "9-way: 'novel' of split 'novel' has 6 classes"),
+        (NOVEL, {"way": "2-9"}, "way: got 9; expected at most 6, the number"),
         (NOVEL, {"way": "many"}, "way: got 'many'; expected a whole number from 1, a range"),
         (NOVEL, {"way": "5-2"}, "way: got '5-2'; expected a range from 1, the smaller one first"),
         (NOVEL, {"shot": "all"}, "shot: got 'all'; expected a whole number from 1, a range such"),
         (NOVEL, {"query": "1-2"}, "query: got '1-2'; expected a whole number from 1, or all"),
-        (NOVEL, {"shot": "1-7"}, "shot + query needs 9 clips in every class; in 'novel'"),
-        (NOVEL, {"shot": 8, "query": "all"}, "shot + query needs 9 clips in every class"),
+        (NOVEL, {"shot": "1-7"}, "shot 7 and query 2 need 9 clips in every class; in 'novel'"),
+        (NOVEL, {"shot": 8, "query": "all"}, "shot 8 and query 1 need 9 clips in every class"),
         (NOVEL, {"uneven_shots": True}, "uneven_shots: expected a range of shots such as 1-5; got"),
         (NOVEL, {"partitions": 2}, "partitions: they are of disjoint episodes"),
         (NOVEL, {"query": "all", "disjoint_groups": True}, "disjoint_groups: expected fixed"),
-        (ALL_WAY, {"subset": "test", "shot": 6}, "shot needs 6 clips in every class; in 'train'"),
-        (ALL_WAY, {"subset": "test", "query": 4}, "query needs 4 clips in every class; in 'test'"),
+        (ALL_WAY, {"subset": "test", "shot": 6}, "shot 6 needs 6 clips in every class; in 'train'"),
+        (
+            ALL_WAY,
+            {"subset": "test", "query": 4},
+            "query 4 needs 4 clips in every class; in 'test'",
+        ),
         (ALL_WAY, {"subset": "train", "draws": "paper"}, "draws: they are clips of train; got"),
         (
             ALL_WAY,

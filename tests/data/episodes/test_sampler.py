@@ -190,8 +190,12 @@ def test_spec_lists_its_clips_and_is_plain_data() -> None:
         ({"index": -1}, "index: got -1"),
         ({"index": True}, "index: got True"),
         ({"shot": 1.0}, "shot: got 1.0"),
-        ({"way": 9}, "'novel' of split 'sample' has 8 classes; expected at most that many ways"),
-        ({"shot": 8}, "shot + query needs 11 clips"),
+        (
+            {"way": 9},
+            "way: got 9; expected at most 8, the number of classes of 'novel' of split 'sample' "
+            "(--way 8)",
+        ),
+        ({"shot": 8}, "shot 8 and query 3 need 11 clips in every class; in 'novel' of split 's"),
     ],
 )
 def test_impossible_numbers_are_refused(change: dict[str, Any], words: str) -> None:
@@ -209,7 +213,7 @@ def test_every_class_that_is_too_small_is_named() -> None:
     with pytest.raises(EpisodeError) as caught:
         EpisodeSampler(split, seed=0, way=2, shot=2, query=2)
     message = str(caught.value)
-    assert "needs 4 clips" in message
+    assert "shot 2 and query 2 need 4 clips" in message
     assert "few has 3, one has 1" in message
     assert "many" not in message
     assert "another subset (base)" in message

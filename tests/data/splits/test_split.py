@@ -84,18 +84,19 @@ def test_digest_depends_on_content_alone(write: Write, tmp_path: Path) -> None:
 
 
 def test_generated_clips(write: Write, tmp_path: Path) -> None:
-    text = "name: g\ngenerator: {name: motions, size: 32, clips: 3}\nsubsets: {novel: [up, down]}"
+    text = "name: g\ngenerator: {name: motions, size: 32, clips: 3}\n"
+    text += "subsets: {novel: [grows, shrinks]}"
     split = load_split(write(text), root=tmp_path / "not yet there")
     assert split.generator == Generator("motions", seed=0, size=32, frames=16, fps=8, clips=3)
-    assert [clip.name for clip in split.clips("novel", "up")] == [
-        "up/up-000.mp4",
-        "up/up-001.mp4",
-        "up/up-002.mp4",
+    assert [clip.name for clip in split.clips("novel", "grows")] == [
+        "grows/grows-000.mp4",
+        "grows/grows-001.mp4",
+        "grows/grows-002.mp4",
     ]
     digests = {load_split(write(text.replace("size: 32", f"size: {n}"))).digest for n in (32, 64)}
     assert len(digests | {split.digest}) == 2
     with pytest.raises(SplitError, match="clips are generated"):
-        load_split(write(text)).clip_path("up/up-000.mp4")
+        load_split(write(text)).clip_path("grows/grows-000.mp4")
 
 
 def _video(path: Path) -> None:

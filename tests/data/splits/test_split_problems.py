@@ -100,6 +100,23 @@ def problems(tmp_path: Path, text: str, *, named: bool = True) -> str:
             "generator: {name: m, clip: 1}\nsubsets: {base: [a]}",
             "unknown key 'clip'; did you mean 'clips'",
         ),
+        (
+            "generator: {name: motionz}\nsubsets: {base: [a]}",
+            "unknown generator 'motionz'; did you",
+        ),
+        (
+            "generator: {name: motion-world}\nsubsets: {val: [claps, raises-arms]}",
+            "subsets.val: the generator 'motion-world' has no class 'raises-arms'; did you mean "
+            "'raises-both-arms'",
+        ),
+        (
+            f"{_GENERATED}subsets: {{base: [qqq, grows]}}",
+            "has no class 'qqq'. `fewshot-i2v episodes show motions --all-classes` lists its",
+        ),
+        (
+            "generator: {name: shapes, size: 33}\nsubsets: {base: [a]}",
+            "generator.size: got 33; exp",
+        ),
         ("generator: {name: m, fps: 0}\nsubsets: {base: [a]}", "generator.fps: got 0"),
         ("generator: {name: m, size: 6.5}\nsubsets: {base: [a]}", "generator.size: got 6.5"),
         ("generator: {name: m, seed: -1}\nsubsets: {base: [a]}", "generator.seed: got -1"),

@@ -23,7 +23,7 @@ GOOD = [
     "find: youtube\ndefects: [one]\nsubsets: {novel: {a: {id: '1', folder: f/g, clips: x y}}}",
     "subsets: {train: {a: [x], folder: [z]}, test: {a: [y], folder: [w]}}\n"
     "draws: {p: [{a: x, folder: [z]}]}",
-    "generator: {name: motions, clips: 3}\nsubsets: {novel: [up, down]}",
+    "generator: {name: motions, clips: 3}\nsubsets: {novel: [grows, shrinks]}",
 ]
 WITH_FILES = [
     "root: .\nsubsets: {novel: [a]}",

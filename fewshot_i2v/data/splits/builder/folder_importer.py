@@ -10,6 +10,7 @@ from fewshot_i2v.data.splits.builder.clip_list import ClipList
 from fewshot_i2v.data.splits.folder_contents import (
     ClassFolder,
     FolderContents,
+    file_extension,
     list_folder,
     scan_class_folders,
 )
@@ -33,7 +34,7 @@ def import_folders(root: Path, *, all_way: bool = False) -> ClipList:
         all_way: the class folders are in `train` and in `test` (or `val`) below it instead.
 
     Returns:
-        The clip list; its notes count and name files that look like clips but are not imported.
+        The clip list; its notes count the files that are not imported, and name some of them.
 
     Raises:
         SplitError: when there are no class folders with clips, or they cannot be listed.
@@ -149,6 +150,17 @@ def _import_notes(scanned: ScannedFolders, base_contents: FolderContents) -> Ite
     if unreadable:
         kind = "that cannot be read as videos"
         yield f"left out: {_count_and_name(unreadable, 'file', kind)}"
+    others = _other_files(scanned, base_contents)
+    if others:
+        counts = ", ".join(_count_by_ending(others))
+        yield f"left out: {_count_and_name(others, 'file', f'of other kinds ({counts})')}"
+    without_clips = [
+        path
+        for path, contents, _ in subfolders
+        if not (contents.videos or contents.is_clip or contents.folders)
+    ]
+    if without_clips:
+        yield f"left out: {_count_and_name(without_clips, 'folder', 'without clips')}"
     unvisited = [
         f"{path}/{folder}" for path, contents, _ in subfolders for folder in contents.folders
     ]
@@ -161,14 +173,28 @@ def _count_and_name(names: Sequence[str], noun: str, kind: str) -> str:
     return f"{count_text(len(names), noun)} {kind}: {join_names(names)}"
 
 
-def _unreadable_files(scanned: ScannedFolders, base_contents: FolderContents) -> Iterator[str]:
-    """Yield files that cannot be read as videos, with the reasons."""
+def _contents_by_prefix(
+    scanned: ScannedFolders, base_contents: FolderContents
+) -> dict[str, FolderContents]:
+    """Return all that was listed, by the path that is put before the names."""
     contents_by_prefix = {"": base_contents}
     for name, class_folder in scanned.items():
         contents_by_prefix[f"{name}/"] = class_folder.contents
         for subfolder, subcontents in class_folder.subfolder_contents.items():
             contents_by_prefix[f"{name}/{subfolder}/"] = subcontents
-    for prefix, contents in contents_by_prefix.items():
+    return contents_by_prefix
+
+
+def _other_files(scanned: ScannedFolders, base_contents: FolderContents) -> list[str]:
+    """Files that are no clips or parts of one, in the root and in classes with clips."""
+    named = {name: class_folder for name, class_folder in scanned.items() if class_folder.clips}
+    contents_by_prefix = _contents_by_prefix(named, base_contents)
+    return [f"{prefix}{file}" for prefix, c in contents_by_prefix.items() for file in c.others]
+
+
+def _unreadable_files(scanned: ScannedFolders, base_contents: FolderContents) -> Iterator[str]:
+    """Yield files that cannot be read as videos, with the reasons."""
+    for prefix, contents in _contents_by_prefix(scanned, base_contents).items():
         for file, reason in sorted(contents.unreadable.items()):
             yield f"{prefix}{file} {reason}"
 
@@ -177,15 +203,18 @@ def _contents_hint(class_folder: ClassFolder) -> str:
     """Describe the contents of a class folder without clips, in brackets."""
     if class_folder.contents.n_frames:
         return " (it holds numbered pictures: it would be one clip itself)"
-    other_extensions = sum(
-        (subcontents.other_extensions for subcontents in class_folder.subfolder_contents.values()),
-        class_folder.contents.other_extensions.copy(),
-    )
-    counted = [
-        f"{n} {extension or 'without extension'}"
-        for extension, n in other_extensions.most_common(2)
+    files = [*class_folder.contents.others]
+    files += [
+        name for contents in class_folder.subfolder_contents.values() for name in contents.others
     ]
+    counted = _count_by_ending(files)[:2]
     return f" ({', '.join(counted)})" if counted else ""
+
+
+def _count_by_ending(files: Sequence[str]) -> list[str]:
+    """Count files by their extension, the most frequent first: "2 .txt"."""
+    counts = Counter(map(file_extension, files)).most_common()
+    return [f"{n} {extension or 'without extension'}" for extension, n in counts]
 
 
 def _no_clips_message(base: Path, scanned: ScannedFolders, base_contents: FolderContents) -> str:

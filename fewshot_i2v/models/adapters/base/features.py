@@ -32,6 +32,12 @@ class Features:
             f"Features(frames={tuple(self.frames.shape)}, clip={tuple(self.clip.shape)}, {grids=})"
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        own = self.frames.nbytes + self.clip.nbytes + sum(g.nbytes for g in self.grids.values())
+        return own + (0 if self.frozen is None else self.frozen.nbytes)
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Features:
         """Applies the same change of the first two axes, (E, clips), to all features."""
         grids = {size: change(grid) for size, grid in self.grids.items()}

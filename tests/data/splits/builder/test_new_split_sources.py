@@ -33,7 +33,7 @@ class TestFolders:
             "sit down": ["sit down/c.webm"],
             "wave": ["wave/a.AVI", "wave/b.mp4"],
         }
-        assert listing.notes == []
+        assert listing.notes == ["left out: 1 file of other kinds (1 .txt): wave/x.txt"]
 
     def test_what_is_passed_over_is_said(self, tmp_path: Path) -> None:
         touch(tmp_path, "wave/b.mp4", "docs/x.txt", "wave/old/c.mp4", "wave/older/c.mp4")
@@ -41,6 +41,17 @@ class TestFolders:
             "left out: 2 videos in folders inside class folders: wave/old/c.mp4, wave/older/c.mp4; "
             "move them into class folders, or list them with --csv",
             "no clips in docs (1 .txt): no class of that name",
+        ]
+
+    def test_all_files_that_are_left_out_are_counted(self, tmp_path: Path) -> None:
+        touch(tmp_path, "notes.txt", "sit/a.mp4", "sit/Thumbs.db", "wave/b.mp4", "wave/readme.txt")
+        touch(tmp_path, "wave/.hidden", "walk/one/img_1.jpg", "walk/one/meta.txt", "walk/two/x.txt")
+        (tmp_path / "wave/sub").mkdir()
+        assert import_folders(tmp_path).notes == [
+            "1 clip of numbered pictures in a folder each: walk/one",
+            "left out: 5 files of other kinds (4 .txt, 1 .db): notes.txt, sit/Thumbs.db, "
+            "walk/one/meta.txt and 2 more",
+            "left out: 2 folders without clips: walk/two, wave/sub",
         ]
 
     def test_links_are_followed_and_those_that_leave_the_root_are_said(
