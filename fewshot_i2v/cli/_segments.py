@@ -179,10 +179,12 @@ def follow_source(
         status = 128 + error.number if isinstance(error, Terminated) else INTERRUPTED_STATUS
         for segment in live.finish():
             writer.write(source.name, segment.to_dict())
+        if not live.windows:
+            click.echo(f"note: no window of {lengths[0]:g} s was complete yet", err=True)
     except VideoUnreadable as error:
         status = _FAILED_STATUS
         writer.write(source.name, {"error": error.reason})
-    _echo_summary(live, lengths[0])
+    _echo_summary(live)
     return status
 
 
@@ -205,7 +207,7 @@ class _StatusLine:
         )
 
 
-def _echo_summary(live: LiveSegments, window: float) -> None:
+def _echo_summary(live: LiveSegments) -> None:
     counts = live.counts
     click.echo(
         f"{counts.seconds:.1f} s, {counts.pictures} frames, {counts.rate:.1f} frames a second; "
@@ -213,8 +215,6 @@ def _echo_summary(live: LiveSegments, window: float) -> None:
         f"{live.max_latency:.2f} s",
         err=True,
     )
-    if not live.windows:
-        click.echo(f"note: it ended before a window of {window:g} s was complete", err=True)
     if counts.dropped:
         click.echo(
             f"note: {counts.dropped} windows were left out, since the encoder is slower than the "

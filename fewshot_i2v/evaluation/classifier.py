@@ -353,7 +353,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
         Raises:
             UsageError: for a source of another kind.
-            VideoUnreadable: when it cannot be opened, or breaks off.
+            VideoUnreadable: while iterating, when it cannot be opened, breaks off, or ends before
+                its first window is complete.
         """
         live = LiveSource.camera(str(source)) if isinstance(source, int) else None
         live = live or LiveSource.stream(str(source))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewshot_i2v.data.video.pyav_stream import RgbImage
 from fewshot_i2v.data.video.windows import WindowPlan, plan_windows
+from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.evaluation.prediction import Prediction
 from fewshot_i2v.report.page.figures.timeline import Span
 
@@ -72,7 +73,7 @@ def find_segments(
         The segments from the first frame to the last, see `SegmentMerger`.
 
     Raises:
-        VideoUnreadable: if the video cannot be read.
+        VideoUnreadable: if the video cannot be read; there is at least one segment otherwise.
         ConfigError: for impossible lengths.
     """
     return list(_read_timeline(classifier, path, window, stride, cells=None).segments)
@@ -104,6 +105,8 @@ def _read_timeline(
         picture = None if cells is None else part.frames[len(part.frames) // 2]
         segments += merger.add(part.number, prediction, picture)
     segments += merger.finish(plan.duration)
+    if not segments:
+        raise VideoUnreadable(path, "holds no frame that can be decoded")
     return Timeline(Path(path), plan, tuple(segments), tuple(cells or ()))
 
 

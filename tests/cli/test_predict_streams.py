@@ -20,6 +20,7 @@ from fewshot_i2v import FewShotClassifier, fit
 from fewshot_i2v.cli import _segments
 from fewshot_i2v.cli._root import cli
 from fewshot_i2v.data.video import live
+from fewshot_i2v.errors import VideoUnreadable
 from tests.data.video.rtsp import rtsp_stream
 from tests.data.video.streams import http_stream
 from tests.evaluation.fitting.conftest import Material
@@ -131,13 +132,32 @@ def test_what_was_predicted_before_a_stream_broke_off_is_written(
     assert "sent nothing" in str(error["error"])
 
 
-def test_a_stream_shorter_than_a_window_says_so(
+def test_a_stream_shorter_than_a_window_has_an_error(
     material: Material, model: Path, video: Path
 ) -> None:
     with http_stream(video) as address:
         result = _run(material, "predict", model, "--stream", address, "--window", 60)
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert "ended before a window of 60 s was complete" in result.stderr
+        loaded = FewShotClassifier.load(model, cache=material.folder / "cache", workers=1)
+        with pytest.raises(VideoUnreadable, match="60 s"):
+            list(loaded.stream(address, 60))
+    assert result.exit_code == 3
+    (line,) = _lines(result)
+    assert line["path"] == address
+    assert line["error"] == (
+        "ended after 3.2 s, before its first window of 60 s was complete; a shorter window helps"
+    )
+
+
+@pytest.mark.parametrize("form", ["jsonl", "table"])
+def test_a_video_much_shorter_than_its_windows_is_one_segment(
+    material: Material, model: Path, video: Path, tmp_path: Path, form: str
+) -> None:
+    page = tmp_path / "page.html"
+    arguments = ("--window", 300, "--format", form, "--report", page)
+    result = _run(material, "predict", model, video, *arguments)
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 1
+    assert "3.2 s in clips of 3.2 s, one every 3.2 s; 1 segment<" in page.read_text("utf-8")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fewshot_i2v import fit
 from fewshot_i2v.data.video.windows import WindowPlan
+from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.evaluation.prediction import Prediction
 from fewshot_i2v.evaluation.segments import Segment, SegmentMerger, find_segments
 from tests.evaluation.fitting.conftest import Material
@@ -69,6 +70,13 @@ def test_segments_cover_the_video_without_gaps(names: str, window: float, share:
     assert all(0 <= s.probability <= 1 + 1e-9 for s in segments)
 
 
+@pytest.mark.parametrize("window", [0.9, 1.0, 2.1, 7.9, 8.1, 40.0, 300.0])
+def test_a_video_that_is_much_shorter_than_its_windows_is_one_segment(window: float) -> None:
+    plan = WindowPlan.of(1.0, window, window / 4)
+    segments = merge_windows(_predictions("a" * plan.count), plan)
+    assert segments == [Segment(0.0, 1.0, "a", 1.0)]
+
+
 def test_merging_as_windows_come_keeps_few_of_them() -> None:
     merger = SegmentMerger(WindowPlan.endless(2.0, 0.5))
     names = "aabb-bab" * 100
@@ -88,6 +96,16 @@ def test_a_stretch_whose_windows_were_dropped_is_in_no_segment() -> None:
 
 def test_no_window_gives_no_segment() -> None:
     assert merge_windows([], WindowPlan.of(1.0, 1.0, 1.0)) == []
+
+
+def test_a_video_none_of_whose_frames_come_is_named(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fit(material.train, reject=0, folds=2, **material.keys(head="prototype"))
+    monkeypatch.setattr(type(model.scorer), "read_windows", lambda *_: iter(()))
+    clip = next(material.test.rglob("*.mp4"))
+    with pytest.raises(VideoUnreadable, match=rf"{clip.name}.*no frame that can be decoded"):
+        find_segments(model, clip, 1.0, 0.5)
 
 
 def _join(clips: list[Path], out: Path) -> None:
