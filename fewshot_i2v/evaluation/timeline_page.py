@@ -73,7 +73,7 @@ def _segment_view(segment: Segment, position: int) -> dict[str, Any]:
     return {
         "start": segment.start,
         "end": segment.end,
-        "name": segment.class_name or NONE_OF_THESE,
+        "name": segment.class_name or f"{NONE_OF_THESE} (nearest: {segment.nearest})",
         "probability": segment.probability,
         "picture": draw_strip(segment.picture[None]) if shown else None,  # type: ignore[index]
     }

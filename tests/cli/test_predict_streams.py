@@ -21,6 +21,8 @@ from fewshot_i2v.cli import _segments
 from fewshot_i2v.cli._root import cli
 from fewshot_i2v.data.video import live
 from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.evaluation.prediction import Prediction
+from fewshot_i2v.evaluation.segments import Segment
 from tests.data.video.rtsp import rtsp_stream
 from tests.data.video.streams import http_stream
 from tests.evaluation.fitting.conftest import Material
@@ -238,9 +240,37 @@ def test_a_page_of_what_happens_when(
     assert "<script>alert" not in text
 
 
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("table", "v.mp4      0.00 to     2.00 s  none of these (nearest: wave 36.3 %)\n"),
+        (
+            "csv",
+            "path,start,end,class,probability,nearest,error\nv.mp4,0.0,2.0,,0.363,wave,\n",
+        ),
+    ],
+)
+def test_a_segment_of_none_of_the_classes_names_the_nearest(
+    capsys: pytest.CaptureFixture[str], form: str, expected: str
+) -> None:
+    segment = Segment(0.0, 2.0, None, 0.363, nearest="wave")
+    _segments.SegmentWriter(form, ["v.mp4"], ["wave"]).write("v.mp4", segment.to_dict())
+    assert capsys.readouterr().out == expected
+
+
+def test_a_clip_of_none_of_the_classes_names_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, probabilities = Path("v.mp4"), {"nod": 0.352, "wave": 0.648}
+    prediction = Prediction(path, None, probabilities, nearest="wave")
+    for top, rest in ((None, ""), (2, "  nod             35.2 %")):
+        _segments.PredictionWriter("table", [path], ["nod", "wave"], top).write(prediction)
+        assert capsys.readouterr().out == f"v.mp4  none of these (nearest: wave 64.8 %){rest}\n"
+
+
 def test_names_are_escaped_on_the_page(material: Material, tmp_path: Path) -> None:
     from fewshot_i2v.data.video.windows import WindowPlan
-    from fewshot_i2v.evaluation.segments import Segment, Timeline
+    from fewshot_i2v.evaluation.segments import Timeline
     from fewshot_i2v.evaluation.timeline_page import write_timeline_page
     from fewshot_i2v.report.page.figures.timeline import Span
 
@@ -248,11 +278,12 @@ def test_names_are_escaped_on_the_page(material: Material, tmp_path: Path) -> No
     timeline = Timeline(
         Path("<i>v</i>.mp4"),
         WindowPlan.of(1.0, 1.0, 1.0),
-        (Segment(0.0, 1.0, name, 1.0),),
-        (Span(0.0, 1.0, name, 1.0),),
+        (Segment(0.0, 0.5, name, 1.0), Segment(0.5, 1.0, None, 0.4, nearest=name)),
+        (Span(0.0, 0.5, name, 1.0), Span(0.5, 1.0, None, 0.4)),
     )
     write_timeline_page(tmp_path / "p.html", [timeline], [name])
     text = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<b>wave" not in text
     assert "<i>v" not in text
     assert "&lt;b&gt;wave" in text
+    assert "none of these (nearest: &lt;b&gt;wave" in text

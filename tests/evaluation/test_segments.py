@@ -35,7 +35,15 @@ def merge_windows(predictions: Sequence[Prediction], plan: WindowPlan) -> list[S
 def _predictions(names: str) -> list[Prediction]:
     """Of a text such as aab-: classes a and b, - for none."""
     table = {"a": {"a": 1.0, "b": 0.0}, "b": {"a": 0.0, "b": 1.0}, "-": {"a": 0.6, "b": 0.4}}
-    return [Prediction(Path("v"), None if n == "-" else n, table[n], n) for n in names]
+    return [
+        Prediction(Path("v"), None if n == "-" else n, table[n], "a" if n == "-" else n)
+        for n in names
+    ]
+
+
+def _none(nearest: str, probability: float) -> Prediction:
+    rest = {"a": 1 - probability, "b": 1 - probability}
+    return Prediction(Path("v"), None, rest | {nearest: probability}, nearest)
 
 
 def test_windows_side_by_side() -> None:
@@ -43,7 +51,7 @@ def test_windows_side_by_side() -> None:
     assert merge_windows(_predictions("aabb-"), plan) == [
         Segment(0.0, 2.0, "a", 1.0),
         Segment(2.0, 4.0, "b", 1.0),
-        Segment(4.0, 5.0, None, 0.6),
+        Segment(4.0, 5.0, None, 0.6, nearest="a"),
     ]
 
 
@@ -55,6 +63,17 @@ def test_of_overlapping_windows_the_surest_decides() -> None:
     assert (first.start, first.end, first.class_name) == (0.0, 2.0, "a")
     assert first.probability == pytest.approx(0.7)
     assert last == Segment(2.0, 4.0, "b", 1.0)
+
+
+def test_a_segment_of_none_names_the_class_that_is_nearest_in_most_of_it() -> None:
+    plan = WindowPlan.of(3.0, 1.0, 1.0)
+    (segment,) = merge_windows([_none("a", 0.9), _none("b", 0.6), _none("b", 0.6)], plan)
+    assert (segment.class_name, segment.nearest) == (None, "b")
+    assert segment.probability == pytest.approx(0.7)
+    plain = segment.to_dict()
+    assert (plain["class"], plain["reason"], plain["nearest"]) == (None, "none of these", "b")
+    (segment,) = merge_windows(_predictions("aaa"), plan)
+    assert "nearest" not in segment.to_dict()
 
 
 @given(st.text("ab-", min_size=1, max_size=12), st.floats(0.1, 3), st.floats(0.1, 1))
