@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NONE_OF_THESE = "none of these"
 _FAILED_STATUS = 3
 _STATUS_SECONDS = 5.0
-_KEYS = ("start", "end", "class", "probability", "error")
+_KEYS = ("start", "end", "class", "probability", "nearest", "error")
 
 
 def one_line(path: str | Path) -> str:
@@ -67,8 +67,14 @@ class LineWriter:
     def _padded_path(self, path: str | Path) -> str:
         return _padded(one_line(path), self._path_width)
 
-    def _padded_class(self, name: str | None) -> str:
-        return _padded(name or NONE_OF_THESE, self._class_width)
+    def _class_cell(self, name: str, probability: float) -> str:
+        return f"{_padded(name, self._class_width)}  {100 * probability:5.1f} %"
+
+    def _first_cell(self, name: str | None, nearest: str | None, probability: float) -> str:
+        """Write the class; of none of them the nearest, whose probability it is."""
+        if name is not None:
+            return self._class_cell(name, probability)
+        return f"{NONE_OF_THESE} (nearest: {nearest} {100 * probability:.1f} %)"
 
 
 class SegmentWriter(LineWriter):
@@ -82,13 +88,14 @@ class SegmentWriter(LineWriter):
         if self.form == "jsonl":
             click.echo(json.dumps({"path": str(path), **fields}, ensure_ascii=False))
         elif self.form == "csv":
-            self._write_row([one_line(path), *map(fields.get, _KEYS)])
+            nearest = {"nearest": fields.get("class")}
+            self._write_row([one_line(path), *map((nearest | fields).get, _KEYS)])
         elif "error" in fields:
             click.echo(f"{self._padded_path(path)}  error: {fields['error']}")
         else:
-            name, share = self._padded_class(fields["class"]), 100 * fields["probability"]
+            cell = self._first_cell(fields["class"], fields.get("nearest"), fields["probability"])
             span = f"{fields['start']:8.2f} to {fields['end']:8.2f} s"
-            click.echo(f"{self._padded_path(path)}  {span}  {name}  {share:5.1f} %")
+            click.echo(f"{self._padded_path(path)}  {span}  {cell}")
 
 
 class PredictionWriter(LineWriter):
@@ -113,12 +120,8 @@ class PredictionWriter(LineWriter):
             click.echo(f"{self._padded_path(p.path)}  error: {p.error}")
         else:
             ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
-            cells = [
-                f"{self._padded_class(name)}  {100 * probability:5.1f} %"
-                for name, probability in ranked[: self._top or 1]
-            ]
-            if p.class_name is None:
-                cells[0] = f"{self._padded_class(None)}  nearest {cells[0]}"
+            cells = [self._first_cell(p.class_name, p.nearest, ranked[0][1])]
+            cells += [self._class_cell(*pair) for pair in ranked[1 : self._top or 1]]
             click.echo(f"{self._padded_path(p.path)}  {'  '.join(cells)}")
 
 
@@ -179,10 +182,12 @@ def follow_source(
         status = 128 + error.number if isinstance(error, Terminated) else INTERRUPTED_STATUS
         for segment in live.finish():
             writer.write(source.name, segment.to_dict())
+        if not live.windows:
+            click.echo(f"note: no window of {lengths[0]:g} s was complete yet", err=True)
     except VideoUnreadable as error:
         status = _FAILED_STATUS
         writer.write(source.name, {"error": error.reason})
-    _echo_summary(live, lengths[0])
+    _echo_summary(live)
     return status
 
 
@@ -205,7 +210,7 @@ class _StatusLine:
         )
 
 
-def _echo_summary(live: LiveSegments, window: float) -> None:
+def _echo_summary(live: LiveSegments) -> None:
     counts = live.counts
     click.echo(
         f"{counts.seconds:.1f} s, {counts.pictures} frames, {counts.rate:.1f} frames a second; "
@@ -213,8 +218,6 @@ def _echo_summary(live: LiveSegments, window: float) -> None:
         f"{live.max_latency:.2f} s",
         err=True,
     )
-    if not live.windows:
-        click.echo(f"note: it ended before a window of {window:g} s was complete", err=True)
     if counts.dropped:
         click.echo(
             f"note: {counts.dropped} windows were left out, since the encoder is slower than the "

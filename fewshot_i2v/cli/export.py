@@ -145,8 +145,9 @@ def command(
     for name in exported.files:
         click.echo(str(exported.folder / name))
     click.echo(exported.usage.replace("FOLDER", str(exported.folder)))
-    if exported.merged and not quiet:  # else it takes the encoder, as `usage` says
-        echo_next(command_line("predict", exported.folder, "CLIP.mp4"))
+    if not quiet:
+        files = [w for key, file in exported.encoder_files.items() for w in (f"--{key}", file)]
+        echo_next(command_line("predict", exported.folder, "CLIP.mp4", *files))
 
 
 def _refuse(ctx: click.Context, names: frozenset[str], limits: dict[str, Any], reason: str) -> None:

@@ -94,6 +94,8 @@ def command(
 ) -> None:
     """Classify CLIPS with MODEL: files, folders (searched for videos), or - for names on stdin.
 
+    MODEL is the file that `fit` wrote, or the folder that `export` wrote of an episode.
+
     A clip of none of the classes has the class null and the nearest one. One that cannot be read
     has an error, and the exit status is 3. With --window a video is cut into overlapping clips, and
     there is a line for each segment: start and end in seconds, class, probability. --stream and

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
-from fewshot_i2v.config.base import LimitsConfig, VideoConfig
+from fewshot_i2v.config.base import EncoderConfig, LimitsConfig, VideoConfig
 from fewshot_i2v.config.error_messages import translate_validation_error
 from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips, label_clips
 from fewshot_i2v.data.video.live import LiveSource
@@ -25,10 +25,10 @@ from fewshot_i2v.evaluation.live_segments import LiveSegments
 from fewshot_i2v.evaluation.prediction import Prediction, Predictions
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import load_adapter, load_merged
 from fewshot_i2v.models.checkpoints.files import read_metadata
-from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.model_file import (
     ModelFile,
     load_model_encoder,
+    load_recorded_encoder,
     read_model,
     write_model,
 )
@@ -36,6 +36,9 @@ from fewshot_i2v.models.encoders.loading import Encoder
 
 if TYPE_CHECKING:
     from typing import Self
+
+_Section = TypeVar("_Section", EncoderConfig, VideoConfig)
+_SECTION_MEANINGS = {"video": "how its clips were read", "encoder": "which encoder it needs"}
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # has no types
@@ -52,7 +55,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     ```
 
     A folder that `fewshot-i2v export` wrote is loaded likewise, with its encoder if it was not
-    merged; `set_support` gives it clips to compare with where its head needs some.
+    merged; it compares with the support clips of its episode, or those of `set_support`.
 
     Frames are chosen, cropped and scaled as in the run, whatever the length and rate of a clip.
 
@@ -171,9 +174,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
         Args:
             path: file of the model, or folder of the export.
-            encoder: the one it was made with; None: of a model, the one that it names; a merged
-                export includes its encoder.
-            pretrained: of a model, where the weights of its encoder are now, as for `load_encoder`.
+            encoder: the one it was made with; None: the one that it names; a merged export includes
+                its encoder.
+            pretrained: where the weights of its encoder are now, as for `load_encoder`.
             architecture: likewise, where the configuration of its encoder is now.
             device: of the encoder; one that is passed stays where it is.
             cache: folder of decoded clips and features; None: the user's cache folder.
@@ -197,7 +200,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 encoder = load_model_encoder(path, model, pretrained, architecture, device)
             return cls.of_model(model, encoder, path, **options)
         classifier = cls()
-        classifier._fitted = _scorer_of_export(path, encoder, device, options)
+        places = {"pretrained": pretrained, "architecture": architecture, "device": device}
+        classifier._fitted = _scorer_of_export(path, encoder, places, options)
         return classifier
 
     @classmethod
@@ -353,7 +357,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
         Raises:
             UsageError: for a source of another kind.
-            VideoUnreadable: when it cannot be opened, or breaks off.
+            VideoUnreadable: while iterating, when it cannot be opened, breaks off, or ends before
+                its first window is complete.
         """
         live = LiveSource.camera(str(source)) if isinstance(source, int) else None
         live = live or LiveSource.stream(str(source))
@@ -391,38 +396,41 @@ def _settings_of(model: ModelFile) -> dict[str, Any]:
 
 
 def _scorer_of_export(
-    path: Path, encoder: Encoder | None, device: torch.device | str, options: Mapping[str, Any]
+    path: Path, encoder: Encoder | None, places: Mapping[str, Any], options: Mapping[str, Any]
 ) -> ClipScorer:
-    """Returns the scorer of an export; `encoder` is that of an adapter that was not merged."""
+    """Returns the scorer of an export.
+
+    `encoder` is that of an adapter that was not merged; None: the one of the run, whose files are
+    where `places` says (`pretrained`, `architecture`), on its `device`.
+    """
     info = read_metadata(path)
-    video = _recorded_video_config(path, info)
+    config = info.about.get("config") or {}
+    video = _recorded_section(path, config, "video", VideoConfig)
     if info.merged_from is not None:
         if encoder is not None:
             raise CheckpointError(
                 f"{path}: holds an encoder that {info.adapter.name} was merged into; leave "
                 "out `encoder`"
             )
-        return ClipScorer(*load_merged(path, device=device), video, **options)
+        return ClipScorer(*load_merged(path, device=places["device"]), video, **options)
     if encoder is None:
-        raise CheckpointError(
-            f"{path}: {info.adapter.name} was not merged and needs its encoder, "
-            f"{info.encoder.label}: give what fewshot_i2v.load_encoder returns for it"
-        )
+        source = _recorded_section(path, config, "encoder", EncoderConfig)
+        precision = str(config.get("precision", "fp32"))
+        encoder = load_recorded_encoder(path, source, info.encoder, precision, **places)
     return ClipScorer(encoder, load_adapter(path, encoder), video, **options)
 
 
-def _recorded_video_config(folder: Path, info: CheckpointMetadata) -> VideoConfig:
-    """Returns how the run read its clips."""
-    config = info.about.get("config")
-    video = config.get("video") if isinstance(config, dict) else None
-    if video is None:
+def _recorded_section(folder: Path, config: object, key: str, section: type[_Section]) -> _Section:
+    """Returns a section of the configuration of the run, such as how it read its clips."""
+    values = config.get(key) if isinstance(config, dict) else None
+    if values is None:
         raise CheckpointError(
-            f"{folder}: does not say how its clips were read (about.config.video); expected a "
+            f"{folder}: does not say {_SECTION_MEANINGS[key]} (about.config.{key}); expected a "
             "folder that `fewshot-i2v export` wrote"
         )
     try:
-        return VideoConfig.model_validate(video)
+        return section.model_validate(values)
     except ValidationError as error:
         raise translate_validation_error(
-            error, VideoConfig, origin=f"{folder}: about.config.video"
+            error, section, origin=f"{folder}: about.config.{key}"
         ) from error

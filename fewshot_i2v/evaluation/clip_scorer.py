@@ -24,7 +24,7 @@ from fewshot_i2v.errors import (
     UsageError,
     VideoUnreadable,
 )
-from fewshot_i2v.evaluation.missing_support import MissingSupport
+from fewshot_i2v.evaluation.missing_support import missing_support
 from fewshot_i2v.evaluation.nearest_clip import NEAREST, nearest_clip_head
 from fewshot_i2v.evaluation.prediction import Prediction, rejection_scores
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
@@ -48,7 +48,6 @@ from fewshot_i2v.models.checkpoints.adapter_checkpoint import (
 from fewshot_i2v.models.checkpoints.model_file import (
     SUPPORT_FEATURES,
     SUPPORT_LABELS,
-    SUPPORT_PREFIX,
     ModelFile,
 )
 from fewshot_i2v.models.device_memory import PartSize
@@ -122,11 +121,10 @@ class ClipScorer:
         self._support: tuple[Features, Tensor] | None = None
         self._score: Scorer | None = None
         self._nearest_score: Scorer | None = None
+        if trained.support is not None:
+            packed, labels = (t[None].to(encoder.tower.device) for t in trained.support)
+            self._support = unpack_features(packed, self._frames), labels
         if model is not None:
-            packed, labels = model.tensors[SUPPORT_FEATURES], model.tensors[SUPPORT_LABELS]
-            device = encoder.tower.device
-            support = unpack_features(packed[None].to(device), self._frames)
-            self._support = support, labels[None].to(device)
             self._nearest_score = self.make_nearest_scorer()
         self._store = open_clip_cache(
             default_cache_folder() if cache is None else Path(cache),
@@ -161,12 +159,11 @@ class ClipScorer:
         missing = {SUPPORT_FEATURES, SUPPORT_LABELS} - model.tensors.keys()
         if missing:
             raise CheckpointError(f"{path}: damaged: lacks {', '.join(sorted(missing))}")
-        tensors = {n: t for n, t in model.tensors.items() if not n.startswith(SUPPORT_PREFIX)}
-        trained = build_modules(path, description.checkpoint, encoder, tensors)
+        trained = build_modules(path, description.checkpoint, encoder, dict(model.tensors))
         return cls(encoder, trained, description.video, model=model, **options)
 
     def set_support(self, support: Mapping[str, Sequence[str | Path]]) -> None:
-        """Sets the clips that an export compares with, replacing earlier ones; nothing is tuned.
+        """Sets the clips that an export compares with, replacing its own; nothing is tuned.
 
         Args:
             support: clips of each class, at least one. The classes are those of the export; a head
@@ -292,7 +289,7 @@ class ClipScorer:
         """Returns what gives the logits of clips, with what depends on the labelled ones done."""
         if self._support is not None:
             return self._head.scorer(*self._support)
-        no_support = cast("Features", MissingSupport(self._info))
+        no_support = missing_support(None if self._info.head is None else self._info.head.name)
         labels = torch.arange(self._head.way, device=self._tower.device)[None]
         return lambda query: self._head.query_logits(query, no_support, labels)
 

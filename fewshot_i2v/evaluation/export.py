@@ -19,13 +19,10 @@ from fewshot_i2v.config.file_names import parse_pretrained
 from fewshot_i2v.config.start_names import names_of_starts
 from fewshot_i2v.errors import AdapterError, ConfigError, ExportError, UsageError
 from fewshot_i2v.evaluation.context import EvaluationContext
+from fewshot_i2v.evaluation.export_folder import encoder_files, origin_facts, write_export_folder
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner, TunedGroup
-from fewshot_i2v.models.checkpoints.adapter_checkpoint import write_adapter
-from fewshot_i2v.models.checkpoints.files import atomic_folder, require_empty
-from fewshot_i2v.models.checkpoints.merging import merge_into
-from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
-from fewshot_i2v.models.encoders.loading import load_encoder
+from fewshot_i2v.models.checkpoints.files import require_empty
 from fewshot_i2v.models.factory import resolve_options
 from fewshot_i2v.runs.episode_record import EpisodeRecord, accuracy_of
 from fewshot_i2v.runs.header import recorded_root
@@ -52,6 +49,8 @@ class ExportResult:
         exported_accuracy: that of the folder, without untuned logits that the run may count.
         difference: largest difference between a recorded and the repeated probability.
         usage: how to load the folder, and what to mind.
+        encoder_files: files of the encoder that an adapter which was not merged needs, by the flags
+            of `predict`; none where they are found by name.
     """
 
     folder: Path
@@ -64,6 +63,7 @@ class ExportResult:
     exported_accuracy: float
     difference: float
     usage: str
+    encoder_files: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -402,8 +402,8 @@ def _export(
     difference = row.compare(record, runner)
     predictions = tuned.tuned_logits[position].argmax(-1).tolist()
     merge = mergeable if merge is None else merge
-    about = _origin_facts(row.folder, runner, record)
-    info, names = _write_folder(target, runner, tuned, position, about, merge=merge)
+    about = origin_facts(row.folder, runner, record)
+    info, names = write_export_folder(target, runner, tuned, position, about, merge=merge)
     return ExportResult(
         folder=target,
         files=names,
@@ -415,6 +415,7 @@ def _export(
         exported_accuracy=accuracy_of(predictions, record.labels),
         difference=difference,
         usage=info.usage,
+        encoder_files={} if merge else encoder_files(runner),
     )
 
 
@@ -442,59 +443,3 @@ def _use_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _write_folder(
-    target: Path,
-    runner: RowRunner,
-    tuned: TunedGroup,
-    position: int,
-    about: dict[str, Any],
-    *,
-    merge: bool,
-) -> tuple[CheckpointMetadata, tuple[str, ...]]:
-    """Writes the folder of the episode at a position; returns metadata and file names."""
-    row, context, record = runner.row, runner.context, tuned.records[position]
-    adapter, name = tuned.encoder.adapter, row.adapter.name
-    with atomic_folder(target) as draft:
-        merged = None
-        if merge:
-            settings = vars(context.config.encoder)
-            source = {key: settings[key] for key in ("name", "pretrained", "architecture")}
-            constants = {key: settings[key] for key in ("image_size", "mean", "std")}
-            # merging adds up weights: in float32 on the CPU, whatever the run computed with
-            exact_encoder = load_encoder(**source, **constants)
-            clip = torch.from_numpy(context.frames(record.query[0][0]).copy())
-            pixels = exact_encoder.tower.normalize(clip[None])
-            merged = merge_into(draft, exact_encoder, name, adapter, position, pixels, source)
-        info = write_adapter(
-            draft,
-            context.encoder,
-            name,
-            adapter,
-            row.head.name,
-            tuned.head,
-            episode=position,
-            classes=record.classes,
-            preset=row.adapter.options.get("preset"),
-            text_digest=context.text_tower.digest if runner.display_flags["uses_names"] else None,
-            about=about,
-            merge=merged,
-        )
-        return info, tuple(sorted(path.name for path in draft.iterdir()))
-
-
-def _origin_facts(run: Path, runner: RowRunner, record: EpisodeRecord) -> dict[str, Any]:
-    """Returns the origin of an exported adapter."""
-    split, start = runner.context.split, runner.start
-    start_facts = {} if start is None else {"kind": start.kind, "digest": start.digest}
-    return {
-        # not `start`, which says what a starting point was trained on
-        **({"started_from": start_facts} if start_facts else {}),
-        "run": run.resolve().name,
-        "episode": record.index,
-        "accuracy": record.accuracy,
-        "split": {"name": split.name, "version": split.version, "digest": split.digest},
-        "support": [list(clips) for clips in record.support],
-        "config": runner.row.identity(),
-    }

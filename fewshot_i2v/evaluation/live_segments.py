@@ -71,7 +71,8 @@ class LiveSegments:
         """Yields the segments until the source ends.
 
         Raises:
-            VideoUnreadable: when it cannot be opened or breaks off, after what was predicted.
+            VideoUnreadable: when it cannot be opened, breaks off, after what was predicted, or ends
+                before its first window is complete.
         """
         windows = self._read_windows()
         try:
@@ -85,6 +86,8 @@ class LiveSegments:
         finally:
             windows.close()
         yield from self.finish()
+        if not self.windows:
+            raise VideoUnreadable(self._source.name, self._describe_short_source())
 
     def finish(self) -> list[Segment]:
         """Returns the segments that have not ended, as after Ctrl-C; none a second time."""
@@ -95,6 +98,16 @@ class LiveSegments:
         for live in self._reader.windows():
             self._arrived = live.arrived
             yield live.window
+
+    def _describe_short_source(self) -> str:
+        """Says why there is no window, and what to do."""
+        if not self.counts.pictures:
+            return "ended before its first picture"
+        window = self._merger.plan.window
+        return (
+            f"ended after {self.counts.seconds:.1f} s, before its first window of {window:g} s was "
+            "complete; a shorter window helps"
+        )
 
     def _measure(self, part: VideoWindow, prediction: Prediction) -> None:
         latency, self._end = monotonic() - self._arrived, part.end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fewshot_i2v.data.video.pyav_stream import RgbImage
 from fewshot_i2v.data.video.windows import WindowPlan, plan_windows
-from fewshot_i2v.evaluation.prediction import Prediction
+from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.evaluation.prediction import NONE_OF_THESE, Prediction
 from fewshot_i2v.report.page.figures.timeline import Span
 
 if TYPE_CHECKING:
@@ -21,22 +22,29 @@ if TYPE_CHECKING:
 class Segment(Span):
     """A part of a video in which one class is predicted.
 
-    Its probability is the mean of the class, or of the nearest one, over its cells.
+    Its probability is the mean of the class over its cells. Where it is of none of the classes, it
+    is that of the class which is nearest in each cell, not how sure it is that there is none.
 
     Attributes:
         picture: (H, W, 3) uint8, from its surest window; None where pictures are not kept.
+        nearest: where it is of none of the classes, the one that is nearest in most of its cells;
+            None otherwise.
     """
 
     picture: RgbImage | None = field(default=None, repr=False, compare=False)
+    nearest: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain types, for JSON."""
-        return {
+        plain = {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "class": self.class_name,
             "probability": self.probability,
         }
+        if self.class_name is None:
+            plain |= {"reason": NONE_OF_THESE, "nearest": self.nearest}
+        return plain
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ def find_segments(
         The segments from the first frame to the last, see `SegmentMerger`.
 
     Raises:
-        VideoUnreadable: if the video cannot be read.
+        VideoUnreadable: if the video cannot be read; there is at least one segment otherwise.
         ConfigError: for impossible lengths.
     """
     return list(_read_timeline(classifier, path, window, stride, cells=None).segments)
@@ -104,6 +112,8 @@ def _read_timeline(
         picture = None if cells is None else part.frames[len(part.frames) // 2]
         segments += merger.add(part.number, prediction, picture)
     segments += merger.finish(plan.duration)
+    if not segments:
+        raise VideoUnreadable(path, "holds no frame that can be decoded")
     return Timeline(Path(path), plan, tuple(segments), tuple(cells or ()))
 
 
@@ -133,6 +143,7 @@ class SegmentMerger:
         self._following_cell = 0
         self._open: Segment | None = None
         self._length, self._sureness = 0, 0.0
+        self._nearest: Counter[str | None] = Counter()
 
     def add(
         self, number: int, prediction: Prediction, picture: RgbImage | None = None
@@ -193,16 +204,21 @@ class SegmentMerger:
             picture = surest.picture if sureness > self._sureness else before.picture
             self._open = Segment(before.start, end, before.class_name, probability, picture)
             self._length, self._sureness = n + 1, max(sureness, self._sureness)
+            self._nearest[prediction.nearest] += 1
             return []
         ended = self._close()
         self._open = Segment(start, end, prediction.class_name, sureness, surest.picture)
         self._length, self._sureness = 1, sureness
+        self._nearest = Counter([prediction.nearest])
         return ended
 
     def _close(self) -> list[Segment]:
-        ended = [] if self._open is None else [self._open]
-        self._open = None
-        return ended
+        segment, self._open = self._open, None
+        if segment is None:
+            return []
+        if segment.class_name is None:
+            segment = replace(segment, nearest=self._nearest.most_common(1)[0][0])
+        return [segment]
 
 
 def _sureness(window: _ScoredWindow) -> float:

@@ -12,6 +12,7 @@ from fewshot_i2v.report.exports import write_text_file
 from fewshot_i2v.report.page.figures.timeline import draw_timeline
 from fewshot_i2v.report.page.filmstrips import draw_strip
 from fewshot_i2v.report.page.page import fill_template
+from fewshot_i2v.utils.text_table import count_text
 from fewshot_i2v.version import __version__
 
 _MAX_PICTURES = 500
@@ -48,7 +49,7 @@ def _video_view(timeline: Timeline, classes: Sequence[str], number: int) -> dict
     return {
         "name": str(timeline.path),
         "setting": f"{plan.duration:.1f} s in clips of {plan.window:g} s, one every "
-        f"{plan.stride:g} s; {len(segments)} segments",
+        f"{plan.stride:g} s; {count_text(len(segments), 'segment')}",
         "svg": draw_timeline(segments, timeline.cells, classes, key=f"t{number}"),
         "totals": list(_totals(segments, classes, plan.duration)),
         "segments": [_segment_view(segment, i) for i, segment in enumerate(segments)],
@@ -72,7 +73,7 @@ def _segment_view(segment: Segment, position: int) -> dict[str, Any]:
     return {
         "start": segment.start,
         "end": segment.end,
-        "name": segment.class_name or NONE_OF_THESE,
+        "name": segment.class_name or f"{NONE_OF_THESE} (nearest: {segment.nearest})",
         "probability": segment.probability,
         "picture": draw_strip(segment.picture[None]) if shown else None,  # type: ignore[index]
     }

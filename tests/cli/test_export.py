@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fewshot_i2v.runs.run_folder import read_run
 from fewshot_i2v.utils.yaml import dump_yaml
 from tests.cli.conftest import Invoke
 from tests.tiny import tiny_architecture, tiny_split
@@ -17,7 +18,7 @@ from tests.tiny import tiny_architecture, tiny_split
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of two rows."""
+    """A folder with a run of four rows."""
     from fewshot_i2v import evaluate
 
     folder = tmp_path_factory.mktemp("export")
@@ -29,6 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "encoder": encoder | {"mean": 0.5, "std": 0.5},
         "video": {"frames": 2, "crop": 1},
         "adapter": ["st-adapter", "lora"],
+        "head": ["linear", "prototype"],
         "way": 2,
         "query": 1,
         "episodes": 2,
@@ -61,6 +63,25 @@ def test_files_and_how_to_load_them_are_named(folder: Path, tmp_path: Path, invo
     again = invoke("export", str(row), "--episode", "1", "--out", str(out), *_places(folder))
     assert again.exit_code == 2
     assert again.stderr == f"error: {out}: exists, and nothing is written over; give a new folder\n"
+
+
+@pytest.mark.parametrize("adapter", ["lora", "st-adapter"])
+def test_the_next_command_classifies_clips(
+    folder: Path, tmp_path: Path, invoke: Invoke, adapter: str
+) -> None:
+    """Also with a head that compares with support clips, and an adapter that was not merged."""
+    out, row = tmp_path / adapter, folder / "out" / f"{adapter}-prototype-1shot"
+    done = invoke("export", str(row), "--episode", "1", "--out", str(out), *_places(folder))
+    assert done.exit_code == 0, done.stderr
+    words = shlex.split(done.stderr.splitlines()[-1])
+    assert words[:4] == ["next:", "fewshot-i2v", "predict", str(out)]
+    record = read_run(row).records[1]
+    clip = next(folder.rglob(record.query[0][0]))
+    words = [str(clip) if word == "CLIP.mp4" else word for word in words]
+    found = invoke(*words[2:], "--cache", str(folder / "cache"), "--workers", "1")
+    assert found.exit_code == 0, found.stderr
+    probabilities = list(json.loads(found.stdout)["probabilities"].values())
+    assert probabilities == pytest.approx(record.probabilities[0], abs=1e-4)
 
 
 def test_json_and_no_merging(folder: Path, tmp_path: Path, invoke: Invoke) -> None:

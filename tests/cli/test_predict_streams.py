@@ -20,6 +20,9 @@ from fewshot_i2v import FewShotClassifier, fit
 from fewshot_i2v.cli import _segments
 from fewshot_i2v.cli._root import cli
 from fewshot_i2v.data.video import live
+from fewshot_i2v.errors import VideoUnreadable
+from fewshot_i2v.evaluation.prediction import Prediction
+from fewshot_i2v.evaluation.segments import Segment
 from tests.data.video.rtsp import rtsp_stream
 from tests.data.video.streams import http_stream
 from tests.evaluation.fitting.conftest import Material
@@ -131,13 +134,32 @@ def test_what_was_predicted_before_a_stream_broke_off_is_written(
     assert "sent nothing" in str(error["error"])
 
 
-def test_a_stream_shorter_than_a_window_says_so(
+def test_a_stream_shorter_than_a_window_has_an_error(
     material: Material, model: Path, video: Path
 ) -> None:
     with http_stream(video) as address:
         result = _run(material, "predict", model, "--stream", address, "--window", 60)
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert "ended before a window of 60 s was complete" in result.stderr
+        loaded = FewShotClassifier.load(model, cache=material.folder / "cache", workers=1)
+        with pytest.raises(VideoUnreadable, match="60 s"):
+            list(loaded.stream(address, 60))
+    assert result.exit_code == 3
+    (line,) = _lines(result)
+    assert line["path"] == address
+    assert line["error"] == (
+        "ended after 3.2 s, before its first window of 60 s was complete; a shorter window helps"
+    )
+
+
+@pytest.mark.parametrize("form", ["jsonl", "table"])
+def test_a_video_much_shorter_than_its_windows_is_one_segment(
+    material: Material, model: Path, video: Path, tmp_path: Path, form: str
+) -> None:
+    page = tmp_path / "page.html"
+    arguments = ("--window", 300, "--format", form, "--report", page)
+    result = _run(material, "predict", model, video, *arguments)
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 1
+    assert "3.2 s in clips of 3.2 s, one every 3.2 s; 1 segment<" in page.read_text("utf-8")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise")
@@ -218,9 +240,37 @@ def test_a_page_of_what_happens_when(
     assert "<script>alert" not in text
 
 
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("table", "v.mp4      0.00 to     2.00 s  none of these (nearest: wave 36.3 %)\n"),
+        (
+            "csv",
+            "path,start,end,class,probability,nearest,error\nv.mp4,0.0,2.0,,0.363,wave,\n",
+        ),
+    ],
+)
+def test_a_segment_of_none_of_the_classes_names_the_nearest(
+    capsys: pytest.CaptureFixture[str], form: str, expected: str
+) -> None:
+    segment = Segment(0.0, 2.0, None, 0.363, nearest="wave")
+    _segments.SegmentWriter(form, ["v.mp4"], ["wave"]).write("v.mp4", segment.to_dict())
+    assert capsys.readouterr().out == expected
+
+
+def test_a_clip_of_none_of_the_classes_names_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, probabilities = Path("v.mp4"), {"nod": 0.352, "wave": 0.648}
+    prediction = Prediction(path, None, probabilities, nearest="wave")
+    for top, rest in ((None, ""), (2, "  nod             35.2 %")):
+        _segments.PredictionWriter("table", [path], ["nod", "wave"], top).write(prediction)
+        assert capsys.readouterr().out == f"v.mp4  none of these (nearest: wave 64.8 %){rest}\n"
+
+
 def test_names_are_escaped_on_the_page(material: Material, tmp_path: Path) -> None:
     from fewshot_i2v.data.video.windows import WindowPlan
-    from fewshot_i2v.evaluation.segments import Segment, Timeline
+    from fewshot_i2v.evaluation.segments import Timeline
     from fewshot_i2v.evaluation.timeline_page import write_timeline_page
     from fewshot_i2v.report.page.figures.timeline import Span
 
@@ -228,11 +278,12 @@ def test_names_are_escaped_on_the_page(material: Material, tmp_path: Path) -> No
     timeline = Timeline(
         Path("<i>v</i>.mp4"),
         WindowPlan.of(1.0, 1.0, 1.0),
-        (Segment(0.0, 1.0, name, 1.0),),
-        (Span(0.0, 1.0, name, 1.0),),
+        (Segment(0.0, 0.5, name, 1.0), Segment(0.5, 1.0, None, 0.4, nearest=name)),
+        (Span(0.0, 0.5, name, 1.0), Span(0.5, 1.0, None, 0.4)),
     )
     write_timeline_page(tmp_path / "p.html", [timeline], [name])
     text = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<b>wave" not in text
     assert "<i>v" not in text
     assert "&lt;b&gt;wave" in text
+    assert "none of these (nearest: &lt;b&gt;wave" in text

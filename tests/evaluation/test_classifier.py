@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fewshot_i2v import FewShotClassifier
@@ -22,6 +23,7 @@ from fewshot_i2v.errors import (
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.checkpoints.files import write_checkpoint
 from fewshot_i2v.runs.episode_record import EpisodeRecord
 from fewshot_i2v.runs.run_folder import read_run
 from tests.evaluation.exports import EPISODE, Runs
@@ -69,11 +71,6 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
 def test_clips_are_classified_as_they_were_recorded(exports: Exports, name: str) -> None:
     kept, support, query = exports.clips(name)
     classifier = exports.load(name)
-    if name != "linear":
-        with pytest.raises(HeadError, match=r"has none: call set_support"):
-            classifier.predict(query)
-        # the order of the classes is that of the export
-        assert classifier.set_support(dict(reversed(support.items()))) is classifier
     found = classifier.predict([str(path) for path in query])
     assert [one.path for one in found] == query
     assert list(found[0].probabilities) == kept.classes
@@ -83,6 +80,46 @@ def test_clips_are_classified_as_they_were_recorded(exports: Exports, name: str)
     alone = classifier.predict(query[-1:])[0]
     assert alone.probabilities == pytest.approx(found[-1].probabilities, abs=1e-5)
     assert classifier.predict([]) == []
+    # its own support clips given again, in another order: that of the classes is the export's
+    assert classifier.set_support(dict(reversed(support.items()))) is classifier
+    for one, again in zip(found, classifier.predict(query), strict=True):
+        assert list(again.probabilities) == kept.classes
+        assert again.probabilities == pytest.approx(one.probabilities, abs=1e-4)
+
+
+def test_features_of_support_clips_are_stored_where_the_head_reads_them(exports: Exports) -> None:
+    for name in ROWS:
+        tensors = load_file(exports.folders[name] / "adapter.safetensors")
+        stored = {key for key in tensors if key.startswith("support.")}
+        assert stored == (set() if name == "linear" else {"support.features", "support.labels"})
+
+
+def test_a_folder_without_its_support_clips_says_what_to_do(
+    exports: Exports, tmp_path: Path
+) -> None:
+    """As folders were written before support clips were stored."""
+    _, support, query = exports.clips("grid")
+    copy = Path(shutil.copytree(exports.folders["grid"], tmp_path / "x"))
+    plain = json.loads((copy / "adapter.json").read_text(encoding="utf-8"))
+    tensors = load_file(copy / "adapter.safetensors")
+    kept = {key: value for key, value in tensors.items() if not key.startswith("support.")}
+    plain.pop("tensors")
+    write_checkpoint(copy, plain, kept)
+    classifier = FewShotClassifier.load(copy, cache=exports.runs.folder / "cache", workers=1)
+    with pytest.raises(HeadError, match=r"export the episode again.*set_support"):
+        classifier.predict(query)
+    assert classifier.set_support(support).predict(query)
+
+
+def test_an_adapter_that_was_not_merged_is_loaded_with_the_encoder_of_the_run(
+    exports: Exports,
+) -> None:
+    kept, _, query = exports.clips("otam")
+    places = {"architecture": exports.runs.folder / "tiny.json", "workers": 1}
+    places["cache"] = exports.runs.folder / "cache"
+    classifier = FewShotClassifier.load(exports.folders["otam"], **places)  # type: ignore[arg-type]
+    for one, row in zip(classifier.predict(query), kept.probabilities, strict=True):
+        assert list(one.probabilities.values()) == pytest.approx(row, abs=1e-4)
 
 
 def test_support_clips_change_nothing_for_a_head_that_does_not_read_them(exports: Exports) -> None:
@@ -130,7 +167,7 @@ def test_lists_are_lists(exports: Exports) -> None:
 
 
 def test_the_encoder_is_given_where_it_is_needed_and_nowhere_else(exports: Exports) -> None:
-    with pytest.raises(CheckpointError, match=r"st-adapter was not merged and needs its encoder"):
+    with pytest.raises(CheckpointError, match=r"needs its encoder, tiny .*--architecture"):
         FewShotClassifier.load(exports.folders["otam"])
     with pytest.raises(CheckpointError, match="leave out `encoder`"):
         FewShotClassifier.load(exports.folders["grid"], exports.runs.encoder())

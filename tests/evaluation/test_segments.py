@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fewshot_i2v import fit
 from fewshot_i2v.data.video.windows import WindowPlan
+from fewshot_i2v.errors import VideoUnreadable
 from fewshot_i2v.evaluation.prediction import Prediction
 from fewshot_i2v.evaluation.segments import Segment, SegmentMerger, find_segments
 from tests.evaluation.fitting.conftest import Material
@@ -34,7 +35,15 @@ def merge_windows(predictions: Sequence[Prediction], plan: WindowPlan) -> list[S
 def _predictions(names: str) -> list[Prediction]:
     """Of a text such as aab-: classes a and b, - for none."""
     table = {"a": {"a": 1.0, "b": 0.0}, "b": {"a": 0.0, "b": 1.0}, "-": {"a": 0.6, "b": 0.4}}
-    return [Prediction(Path("v"), None if n == "-" else n, table[n], n) for n in names]
+    return [
+        Prediction(Path("v"), None if n == "-" else n, table[n], "a" if n == "-" else n)
+        for n in names
+    ]
+
+
+def _none(nearest: str, probability: float) -> Prediction:
+    rest = {"a": 1 - probability, "b": 1 - probability}
+    return Prediction(Path("v"), None, rest | {nearest: probability}, nearest)
 
 
 def test_windows_side_by_side() -> None:
@@ -42,7 +51,7 @@ def test_windows_side_by_side() -> None:
     assert merge_windows(_predictions("aabb-"), plan) == [
         Segment(0.0, 2.0, "a", 1.0),
         Segment(2.0, 4.0, "b", 1.0),
-        Segment(4.0, 5.0, None, 0.6),
+        Segment(4.0, 5.0, None, 0.6, nearest="a"),
     ]
 
 
@@ -56,6 +65,17 @@ def test_of_overlapping_windows_the_surest_decides() -> None:
     assert last == Segment(2.0, 4.0, "b", 1.0)
 
 
+def test_a_segment_of_none_names_the_class_that_is_nearest_in_most_of_it() -> None:
+    plan = WindowPlan.of(3.0, 1.0, 1.0)
+    (segment,) = merge_windows([_none("a", 0.9), _none("b", 0.6), _none("b", 0.6)], plan)
+    assert (segment.class_name, segment.nearest) == (None, "b")
+    assert segment.probability == pytest.approx(0.7)
+    plain = segment.to_dict()
+    assert (plain["class"], plain["reason"], plain["nearest"]) == (None, "none of these", "b")
+    (segment,) = merge_windows(_predictions("aaa"), plan)
+    assert "nearest" not in segment.to_dict()
+
+
 @given(st.text("ab-", min_size=1, max_size=12), st.floats(0.1, 3), st.floats(0.1, 1))
 def test_segments_cover_the_video_without_gaps(names: str, window: float, share: float) -> None:
     stride = share * window
@@ -67,6 +87,13 @@ def test_segments_cover_the_video_without_gaps(names: str, window: float, share:
         assert before.end == after.start
         assert before.class_name != after.class_name
     assert all(0 <= s.probability <= 1 + 1e-9 for s in segments)
+
+
+@pytest.mark.parametrize("window", [0.9, 1.0, 2.1, 7.9, 8.1, 40.0, 300.0])
+def test_a_video_that_is_much_shorter_than_its_windows_is_one_segment(window: float) -> None:
+    plan = WindowPlan.of(1.0, window, window / 4)
+    segments = merge_windows(_predictions("a" * plan.count), plan)
+    assert segments == [Segment(0.0, 1.0, "a", 1.0)]
 
 
 def test_merging_as_windows_come_keeps_few_of_them() -> None:
@@ -88,6 +115,16 @@ def test_a_stretch_whose_windows_were_dropped_is_in_no_segment() -> None:
 
 def test_no_window_gives_no_segment() -> None:
     assert merge_windows([], WindowPlan.of(1.0, 1.0, 1.0)) == []
+
+
+def test_a_video_none_of_whose_frames_come_is_named(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fit(material.train, reject=0, folds=2, **material.keys(head="prototype"))
+    monkeypatch.setattr(type(model.scorer), "read_windows", lambda *_: iter(()))
+    clip = next(material.test.rglob("*.mp4"))
+    with pytest.raises(VideoUnreadable, match=rf"{clip.name}.*no frame that can be decoded"):
+        find_segments(model, clip, 1.0, 0.5)
 
 
 def _join(clips: list[Path], out: Path) -> None:

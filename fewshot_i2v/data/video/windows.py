@@ -47,7 +47,7 @@ class WindowPlan:
     Attributes:
         duration: of the video, in seconds.
         window: length of a window in seconds; that of the video where it is shorter.
-        stride: seconds from the start of a window to that of the next.
+        stride: seconds from the start of a window to that of the next; at most the window.
         count: number of windows.
     """
 
@@ -65,6 +65,8 @@ class WindowPlan:
         """
         _check_lengths(window, stride)
         window = min(window, duration)
+        # a longer one would leave the middle of its first part outside the only window
+        stride = min(stride, window)
         # a window that ends within a thousandth of a stride after the video still fits
         count = 1 + int((duration - window) / stride + 1e-3)
         if count > _MAX_WINDOWS:
@@ -121,7 +123,8 @@ def plan_windows(
         limits: larger pictures or more frames are refused.
 
     Raises:
-        VideoUnreadable: if the video cannot be read, or does not say when its frames are shown.
+        VideoUnreadable: if the video cannot be read, does not say when its frames are shown, or
+            shows all of them at the same time.
         ConfigError: for impossible lengths.
     """
     path = Path(path)
@@ -134,7 +137,11 @@ def plan_windows(
         seconds = np.array(clip.times, dtype=np.float64) * float(stream.time_base or 0)
     steps = np.diff(seconds)
     last = float(np.median(steps)) if len(steps) else 0.04
-    return WindowPlan.of(float(seconds[-1] - seconds[0]) + last, window, stride)
+    duration = float(seconds[-1] - seconds[0]) + last
+    if duration <= 0:
+        reason = f"shows all of its {len(seconds)} frames at the same time; windows need a length"
+        raise VideoUnreadable(path, reason)
+    return WindowPlan.of(duration, window, stride)
 
 
 def read_windows(

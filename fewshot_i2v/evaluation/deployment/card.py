@@ -11,11 +11,13 @@ from typing import Any
 from fewshot_i2v.config.base import EncoderConfig
 from fewshot_i2v.config.file_names import parse_pretrained
 from fewshot_i2v.evaluation.deployment.onnx_model import describe_frames
+from fewshot_i2v.evaluation.fitting.description import compared_model
 from fewshot_i2v.evaluation.fitting.text import expectation_lines, percent
 from fewshot_i2v.models.checkpoints.model_file import ModelDescription, ShareFacts, read_model
 from fewshot_i2v.models.encoders.catalog import PIXELS
 from fewshot_i2v.models.encoders.loading import RANDOM_WEIGHTS
 from fewshot_i2v.runs.row_summary import TOY_ENCODER
+from fewshot_i2v.utils.text_table import count_text
 from fewshot_i2v.utils.yaml import dump_yaml
 
 _HUB = "https://huggingface.co"
@@ -88,7 +90,9 @@ def _data_lines(description: ModelDescription) -> Iterator[str]:
     for name in description.checkpoint.classes:
         yield f"| {_cell(name)} | {len(description.clips[name])} |"
     yield ""
-    yield f"Source: {_cell(str(description.checkpoint.about.get('source', 'unknown')))}."
+    changed = "; classes or clips were updated since" if "fitted_on" in description.card else ""
+    source = _cell(str(description.checkpoint.about.get("source", "unknown")))
+    yield f"Source: {source}{changed}."
 
 
 def _expectation_lines(description: ModelDescription) -> Iterator[str]:
@@ -102,11 +106,24 @@ def _expectation_lines(description: ModelDescription) -> Iterator[str]:
             f"the held-out clips {share:.1f} % were right, at a mean probability of "
             f"{100 * card['mean_confidence']:.1f} %."
         )
-    tried = [t for t in card.get("tried", []) if t["accuracy"] is not None]
-    if len(tried) > 1:
+    yield from _comparison_lines(description)
+
+
+def _comparison_lines(description: ModelDescription) -> Iterator[str]:
+    """Yields the methods that were compared, and for which model."""
+    tried = [t for t in description.card.get("tried", []) if t["accuracy"] is not None]
+    model = compared_model(description)
+    if model is not None and len(tried) > 1:
         yield ""
-        yield f"Of these methods, tried on clips held out in {description.folds} parts, it is the"
-        yield "one in bold: the simplest of the best."
+        if model.is_earlier:
+            names = _cell(", ".join(model.classes))
+            yield "The method in bold was the simplest of the best. It was chosen for the model"
+            yield f"before it was updated, of {len(model.classes)} classes ({names})"
+            yield f"and {count_text(model.clips, 'clip')}. The figures of this table are of that"
+            yield f"model, on clips held out in {model.folds} parts."
+        else:
+            yield f"Of these methods, tried on clips held out in {model.folds} parts, it is the"
+            yield "one in bold: the simplest of the best."
         yield ""
         yield "| method | accuracy, 95 % interval |"
         yield "|---|--:|"

@@ -10,15 +10,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
-
-import torch
 
 from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
 from fewshot_i2v.errors import UsageError
-from fewshot_i2v.evaluation.batching import chunked_features
 from fewshot_i2v.evaluation.engines.jobs import WorkerPool
 from fewshot_i2v.evaluation.engines.pools import spread_over_gpus
 from fewshot_i2v.evaluation.engines.processes import ProcessPool
@@ -29,15 +25,12 @@ from fewshot_i2v.evaluation.fitting.preparation import prepare_fit
 from fewshot_i2v.evaluation.fitting.race import Race
 from fewshot_i2v.evaluation.fitting.rejection import choose_rejection
 from fewshot_i2v.evaluation.fitting.workers import FitWorkers
-from fewshot_i2v.evaluation.inputs import cached_prefixes, support_labels
 from fewshot_i2v.evaluation.row_runner import RowRunner
-from fewshot_i2v.models.adapters.base.features import concat_features, pack_features
+from fewshot_i2v.evaluation.support_features import encode_support, support_tensors
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import checkpoint_content
 from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata
 from fewshot_i2v.models.checkpoints.model_file import (
     SCHEMA_VERSION,
-    SUPPORT_FEATURES,
-    SUPPORT_LABELS,
     ModelDescription,
     ModelFile,
     ShareFacts,
@@ -45,7 +38,6 @@ from fewshot_i2v.models.checkpoints.model_file import (
 )
 from fewshot_i2v.statistics.shares import Share
 from fewshot_i2v.statistics.temperature import fit_temperature
-from fewshot_i2v.tuning.finetune import encode_in_chunks
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,16 +168,7 @@ def _fit_chosen(tried: TriedMethods, reject: float) -> ModelFile:
         cache = context.feature_cache(encoder, runner.cache_key, head)
         support = cache.gather([episode.support_clips])
     else:
-        prefixes = cached_prefixes(context, encoder, head.grid_sizes)
-        encode = partial(
-            encode_in_chunks,
-            encoder,
-            grid_sizes=head.grid_sizes,
-            part_size=runner.prediction_size,
-        )
-        chunks = chunked_features(prefixes, [episode.support_clips])()
-        features = concat_features([encode(tokens) for tokens in chunks])
-        support = pack_features(head.select_tokens(features))
+        support = encode_support(runner, encoder, head, [episode])
     about = {"source": job.clips.split.name}
     metadata, tensors = checkpoint_content(
         context.encoder,
@@ -196,8 +179,7 @@ def _fit_chosen(tried: TriedMethods, reject: float) -> ModelFile:
         classes=episode.classes,
         about=about,
     )
-    tensors[SUPPORT_FEATURES] = support[0].detach().float().cpu().clone()
-    tensors[SUPPORT_LABELS] = support_labels([episode], torch.device("cpu"))[0]
+    tensors |= support_tensors(support[0], episode)
     temperature = 1.0
     if held_out is not None:
         temperature = fit_temperature(held_out.logits, held_out.labels)

@@ -12,6 +12,7 @@ from fewshot_i2v.data.splits.builder.labelled_clips import read_labelled_clips
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.evaluation.classifier import FewShotClassifier
 from fewshot_i2v.evaluation.prediction import Prediction
+from fewshot_i2v.models.checkpoints.model_file import ShareFacts
 from fewshot_i2v.statistics.shares import Share, share_of
 
 _DIGEST_LENGTH = 16
@@ -27,9 +28,11 @@ class TestResult:
         accuracy: share of the clips of the model's classes that are right, whatever "none of these"
             says.
         promised: between how many right the fit promised for so many clips; None: it could not.
+        promised_share: the share that it promised; None likewise.
         rejected_known: share of them that are of none of the classes; None: that is off.
         rejected_unknown: share of the clips of other classes that are; None: there are none.
         promised_unknown: between how many of these clips the fit promised to be; None likewise.
+        promised_unknown_share: the share that it promised, on average over many other classes.
         unknown_classes: classes that the model does not have.
         confusions: (class, predicted class) and number of clips, most first.
         fitted_clips: names of clips that the model was fitted on, which are left out.
@@ -42,9 +45,11 @@ class TestResult:
     labels: dict[str, str]
     accuracy: Share
     promised: tuple[int, int] | None
+    promised_share: Share | None
     rejected_known: Share | None
     rejected_unknown: Share | None
     promised_unknown: tuple[int, int] | None
+    promised_unknown_share: Share | None
     unknown_classes: tuple[str, ...]
     confusions: tuple[tuple[tuple[str, str], int], ...]
     fitted_clips: tuple[str, ...]
@@ -59,7 +64,10 @@ class TestResult:
         """Returns plain types, for JSON."""
         shares = {
             key: None if (share := getattr(self, key)) is None else vars(share)
-            for key in ("accuracy", "rejected_known", "rejected_unknown")
+            for key in (
+                *("accuracy", "rejected_known", "rejected_unknown"),
+                *("promised_share", "promised_unknown_share"),
+            )
         }
         return {
             **shares,
@@ -117,16 +125,19 @@ def run_test(
     accuracy = share_of(
         [predictions[name].nearest == label_of[name] for name in known], [groups[n] for n in known]
     )
-    promise = classifier.model.description.accuracy
-    share = None if promise is None else Share(**promise.model_dump())
+    rejection = classifier.model.description.rejection
+    share = _promised_share(classifier.model.description.accuracy)
+    unknown_share = None if rejection is None else _promised_share(rejection.rejected_unknown)
     return TestResult(
         predictions={name: predictions[name] for name in tested},
         labels=label_of,
         accuracy=accuracy,
         promised=None if share is None else share.expected_count(len(known), accuracy.effective),
+        promised_share=share,
         rejected_known=_rejected(classifier, predictions, known, groups),
         rejected_unknown=_rejected(classifier, predictions, unknown, groups),
-        promised_unknown=_promised_unknown(classifier, [label_of[name] for name in unknown]),
+        promised_unknown=_promised_unknown(unknown_share, [label_of[name] for name in unknown]),
+        promised_unknown_share=unknown_share if unknown else None,
         unknown_classes=tuple(sorted({label_of[name] for name in unknown})),
         confusions=_confusions(predictions, label_of, known),
         fitted_clips=tuple(fitted),
@@ -170,14 +181,14 @@ def _rejected(
     )
 
 
-def _promised_unknown(
-    classifier: FewShotClassifier, labels: Sequence[str]
-) -> tuple[int, int] | None:
+def _promised_share(facts: ShareFacts | None) -> Share | None:
+    return None if facts is None else Share(**facts.model_dump())
+
+
+def _promised_unknown(share: Share | None, labels: Sequence[str]) -> tuple[int, int] | None:
     """Between how many clips of other classes, with these labels, are promised to be rejected."""
-    rejection = None if classifier.model is None else classifier.model.description.rejection
-    if rejection is None or not labels:
+    if share is None or not labels:
         return None
-    share = Share(**rejection.rejected_unknown.model_dump())
     # clips of one class are rejected or accepted together
     return share.expected_count(len(labels), len(set(labels)))
 

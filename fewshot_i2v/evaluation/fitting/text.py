@@ -126,7 +126,7 @@ def expectation_lines(description: ModelDescription, *, names_clips: bool = True
         )
     if card.get("seen_start"):
         yield "it is too high: the start was trained on these classes or clips"
-    yield _rejection_line(description.rejection)
+    yield from _rejection_lines(description.rejection)
     suspects = card.get("suspects", [])
     if suspects and not names_clips:
         yield f"{len(suspects)} of the labelled clips look mislabelled"
@@ -145,37 +145,41 @@ def expectation_lines(description: ModelDescription, *, names_clips: bool = True
         yield f"hard to tell apart: {'; '.join(pairs)}"
 
 
-def _rejection_line(rejection: RejectionFacts | None) -> str:
+def _rejection_lines(rejection: RejectionFacts | None) -> Iterator[str]:
     if rejection is None:
-        return '"none of these" is off: every clip gets one of the classes'
-    rates = rejection.rejected_by_class
-    by_class = ""
-    if rates:
-        low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
-        by_class = (
-            f", from {100 * rates[low]:.0f} % of {low} to {100 * rates[high]:.0f} % of {high}"
-        )
-    return (
-        f'"none of these" rejects {percent(rejection.rejected_known)} of clips of the classes, '
-        f"and {percent(rejection.rejected_unknown)} of clips of other classes (measured by leaving "
-        f"each class out{by_class}), on average over many other classes"
-        f"{_few_classes_text(rejection)}"
+        yield '"none of these" is off: every clip gets one of the classes'
+        return
+    yield f'"none of these" rejects {percent(rejection.rejected_known)} of clips of the classes'
+    yield (
+        f"of clips of other classes it rejects {percent(rejection.rejected_unknown)}, on average "
+        "over many other classes"
     )
+    rates, measured = rejection.rejected_by_class, "that was measured by leaving each class out"
+    if not rates:
+        yield measured
+        return
+    low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
+    yield (
+        f"{measured}: it rejected {100 * rates[low]:.0f} % of the clips of {low} (least), and "
+        f"{100 * rates[high]:.0f} % of {high} (most)"
+    )
+    yield _few_classes_line(rejection)
 
 
-def _few_classes_text(rejection: RejectionFacts) -> str:
+def _few_classes_line(rejection: RejectionFacts) -> str:
     """Range of the rate where as many other classes come as were left out.
 
     Clips of one class are rejected or accepted together, so that a few classes differ from the
     average by more than its interval says. It is the range that `test` compares with.
     """
     n_classes = len(rejection.rejected_by_class)
-    if not n_classes:
-        return ""
     share = Share(**rejection.rejected_unknown.model_dump())
     few, many = share.expected_count(n_classes, n_classes)
     low, high = (100 * count / n_classes for count in (few, many))
-    return f"; of clips of {n_classes} other classes {low:.0f} to {high:.0f} % (95 %)"
+    return (
+        f"where only {n_classes} other classes come, expect {low:.0f} to {high:.0f} % of their "
+        "clips (95 %)"
+    )
 
 
 def render_label_check(check: LabelCheck) -> str:
@@ -198,11 +202,46 @@ def render_label_check(check: LabelCheck) -> str:
     return "\n".join(lines)
 
 
-def _promise_text(result: TestResult) -> str:
-    if result.promised_unknown is None or result.rejected_unknown is None:
-        return ""
-    few, many = result.promised_unknown
-    return f" (fit said {few} to {many} of {count_text(result.rejected_unknown.clips, 'clip')})"
+def _promise_lines(result: TestResult) -> Iterator[str]:
+    """Yields what fit said of the accuracy, and whether it is so."""
+    if result.promised is None or result.promised_share is None:
+        return
+    few, many = result.promised
+    clips, said = count_text(result.accuracy.clips, "clip"), percent(result.promised_share)
+    if few == 0:
+        yield (
+            f"too few clips to check what fit said {said}: every result of {clips} agrees with it"
+        )
+        return
+    verdict = "as promised" if result.is_as_promised else "NOT as promised"
+    yield f"{verdict}: fit said {said}, so {few} to {many} of {clips}"
+
+
+def _unknown_lines(result: TestResult) -> Iterator[str]:
+    """Yields how many clips of other classes are told, and what fit said of that."""
+    names, share = ", ".join(result.unknown_classes), result.rejected_unknown
+    if share is None:
+        if names:
+            n_unknown = len(result.predictions) - result.accuracy.clips
+            yield (
+                f"{n_unknown} clips of other classes each got one of the model's, as \"none of "
+                f'these" is off: {names}'
+            )
+        return
+    clips = count_text(share.clips, "clip")
+    yield (
+        f'"none of these" rejects {percent(share)} of clips of other classes ({share.count} of '
+        f"{clips}): {names}"
+    )
+    if result.promised_unknown is None or result.promised_unknown_share is None:
+        return
+    said = f"fit said {percent(result.promised_unknown_share)}, on average over many other classes"
+    if result.promised_unknown == (0, share.clips):
+        classes = count_text(len(result.unknown_classes), "other class")
+        yield f"{said}; {clips} of {classes} are too few to check that"
+    else:
+        few, many = result.promised_unknown
+        yield f"{said}; so {few} to {many} of these {clips}"
 
 
 def render_test(result: TestResult) -> str:
@@ -211,25 +250,10 @@ def render_test(result: TestResult) -> str:
         f"accuracy: {percent(result.accuracy)}, {result.accuracy.count} of "
         f"{count_text(result.accuracy.clips, 'clip')} right"
     ]
-    if result.promised is not None:
-        few, many = result.promised
-        verdict = "as promised" if result.is_as_promised else "NOT as promised"
-        lines.append(
-            f"{verdict}: fit said {few} to {many} of {count_text(result.accuracy.clips, 'clip')}"
-        )
+    lines += _promise_lines(result)
     if result.rejected_known is not None:
         lines.append(f'"none of these" rejects {percent(result.rejected_known)} of these clips')
-    if result.rejected_unknown is not None:
-        lines.append(
-            f'"none of these" rejects {percent(result.rejected_unknown)} of clips of other '
-            f"classes{_promise_text(result)}: {', '.join(result.unknown_classes)}"
-        )
-    elif result.unknown_classes:
-        n_unknown = len(result.predictions) - result.accuracy.clips
-        lines.append(
-            f"{n_unknown} clips of other classes each got one of the model's, as \"none of "
-            f'these" is off: {", ".join(result.unknown_classes)}'
-        )
+    lines += _unknown_lines(result)
     for (label, predicted), count in result.confusions:
         lines.append(f"  {label} taken for {predicted}: {count}")
     if result.fitted_clips:

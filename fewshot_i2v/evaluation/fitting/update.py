@@ -13,9 +13,9 @@ from torch import Tensor
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.evaluation.classifier import FewShotClassifier
 from fewshot_i2v.evaluation.clip_scorer import ClipScorer
+from fewshot_i2v.evaluation.fitting.description import updated_card
 from fewshot_i2v.evaluation.fitting.held_out import HeldOutLogits
 from fewshot_i2v.evaluation.fitting.labels import describe_labels
-from fewshot_i2v.evaluation.identity import package_versions
 from fewshot_i2v.models.adapters.base.features import pack_features, unpack_features
 from fewshot_i2v.models.checkpoints.model_file import (
     SUPPORT_FEATURES,
@@ -174,11 +174,7 @@ def _describe(
         "folds": folds,
         "temperature": temperature,
         "rejection": None,
-        "card": {
-            "tried": before.card.get("tried", []),
-            "versions": package_versions(),
-            **card,
-        },
+        "card": updated_card(before, card),
     }
     return ModelDescription.model_validate(values), tuple(notes)
 

@@ -11,7 +11,8 @@ Tensors and metadata name each other's digest, and the metadata that of every ot
 that a file that was changed, damaged or taken from another folder is an error. A folder appears
 complete or not at all, and is never overwritten. Where the adapter was merged,
 `open_clip_model.safetensors` and `open_clip_config.json` lie in the same folder, and the
-tensors are those that remain after merging.
+tensors are those that remain after merging. An export whose head compares with support clips also
+has what the head reads of these clips among its tensors.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ from fewshot_i2v.models.checkpoints.metadata import (
     encoder_metadata,
     head_offsets,
 )
+from fewshot_i2v.models.checkpoints.model_file import (
+    SUPPORT_FEATURES,
+    SUPPORT_LABELS,
+    SUPPORT_PREFIX,
+)
 from fewshot_i2v.models.checkpoints.start_extras import RATES_PREFIX
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.factory import build_adapter, build_head
@@ -67,11 +73,14 @@ class LoadedAdapter:
         adapter: with E = 1.
         head: with E = 1, or None.
         metadata: content of the checkpoint's `adapter.json`.
+        support: packed features of the support clips and their classes, (S, ...) and (S,), that the
+            head compares with; None where there are none, or they are of another number of frames.
     """
 
     adapter: Adapter
     head: Head | None
     metadata: CheckpointMetadata
+    support: tuple[Tensor, Tensor] | None = None
 
 
 def save_adapter(
@@ -118,18 +127,20 @@ def write_adapter(
     *,
     merge: MergedAdapter | None = None,
     rates: Mapping[str, Tensor] | None = None,
+    support: Mapping[str, Tensor] | None = None,
     **more: Any,
 ) -> CheckpointMetadata:
     """Writes the files of `save_adapter` to an existing folder; with `merge`, the remainder.
 
-    `rates` are those of an inner loop, see `StartRates`; `more` is that of `save_adapter`.
+    `rates` are those of an inner loop, see `StartRates`; `support` is what the head reads of the
+    support clips, by the names of a fitted model; `more` is that of `save_adapter`.
     """
     metadata, tensors = checkpoint_content(
         encoder, adapter_name, adapter, head_name, head, merge=merge, **more
     )
     merged_files = MERGED_MODEL_FILES if merge else ()
     metadata["files"] = {n: file_metadata(folder / n).model_dump() for n in merged_files}
-    return write_checkpoint(folder, metadata, tensors | dict(rates or {}))
+    return write_checkpoint(folder, metadata, tensors | dict(rates or {}) | dict(support or {}))
 
 
 def checkpoint_content(
@@ -307,7 +318,7 @@ def build_modules(
         folder: where they were read from.
         metadata: of the checkpoint.
         encoder: checked by `check_encoder`.
-        tensors: by name.
+        tensors: by name; support clips among them, if they are stored.
         frames: frames T of the clips; None: as trained.
 
     Raises:
@@ -339,9 +350,13 @@ def build_modules(
             checkpoint=folder,
         )
         modules["head"] = head
-    tensors = {name: t for name, t in tensors.items() if not name.startswith(RATES_PREFIX)}
+    support = None
+    if {SUPPORT_FEATURES, SUPPORT_LABELS} <= tensors.keys() and n_frames == metadata.frames:
+        support = tensors[SUPPORT_FEATURES], tensors[SUPPORT_LABELS]
+    others = (RATES_PREFIX, SUPPORT_PREFIX)
+    tensors = {name: t for name, t in tensors.items() if not name.startswith(others)}
     load_tensors(folder, metadata, modules, tensors, n_frames)
-    return LoadedAdapter(adapter.to(device), head and head.to(device), metadata)
+    return LoadedAdapter(adapter.to(device), head and head.to(device), metadata, support)
 
 
 def _check_merged(folder: Path, metadata: CheckpointMetadata) -> None:

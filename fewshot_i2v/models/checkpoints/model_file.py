@@ -23,7 +23,11 @@ from torch import Tensor
 from fewshot_i2v.config.base import EncoderConfig, VideoConfig
 from fewshot_i2v.errors import CheckpointError, UsageError
 from fewshot_i2v.models.checkpoints.files import validate_schema
-from fewshot_i2v.models.checkpoints.metadata import CheckpointMetadata, FileMetadata
+from fewshot_i2v.models.checkpoints.metadata import (
+    CheckpointMetadata,
+    EncoderMetadata,
+    FileMetadata,
+)
 from fewshot_i2v.models.encoders.loading import Encoder
 from fewshot_i2v.models.encoders.mixed_tower import load_in_precision
 from fewshot_i2v.models.encoders.weights import tensor_digest
@@ -230,14 +234,48 @@ def load_model_encoder(
         CheckpointError: when it cannot be loaded, saying which one is needed.
     """
     description = model.description
-    source, needed = description.encoder_source, description.checkpoint.encoder
+    return load_recorded_encoder(
+        path,
+        description.encoder_source,
+        description.checkpoint.encoder,
+        description.precision,
+        pretrained=pretrained,
+        architecture=architecture,
+        device=device,
+    )
+
+
+def load_recorded_encoder(
+    path: Path,
+    source: EncoderConfig,
+    needed: EncoderMetadata,
+    precision: str,
+    *,
+    pretrained: str | Path | None,
+    architecture: str | Path | None,
+    device: torch.device | str,
+) -> Encoder:
+    """Loads the encoder that a model or an export names.
+
+    Args:
+        path: of its file or folder, for messages.
+        source: how the encoder was loaded.
+        needed: which one it was.
+        precision: fp32, bf16 or mixed.
+        pretrained: where the weights are now; None: where they were.
+        architecture: where the configuration is now; None: where it was.
+        device: of the encoder.
+
+    Raises:
+        CheckpointError: when it cannot be loaded, saying which one is needed.
+    """
     try:
         files = {
             "pretrained": source.pretrained if pretrained is None else pretrained,
             "architecture": source.architecture if architecture is None else architecture,
         }
         keys = {name: getattr(source, name) for name in ("name", "image_size", "mean", "std")}
-        return load_in_precision(description.precision, keys | files, device)
+        return load_in_precision(precision, keys | files, device)
     except UsageError as error:
         named = [str(value) for value in (pretrained, architecture) if value is not None]
         if named:

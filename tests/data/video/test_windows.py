@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def test_a_short_video_is_one_window(tmp_path: Path) -> None:
     plan = plan_windows(path, 5.0, 1.0)
     (part,) = read_windows(path, plan, OPTIONS)
     assert (part.start, part.end) == (0, pytest.approx(0.8))
+    assert plan_windows(path, 50.0, 12.5).stride == pytest.approx(0.8), "as long as the video"
     assert numbers_in(part.frames) == [2, 7, 12, 17]
 
 
@@ -98,6 +100,16 @@ def test_a_short_video_is_one_window(tmp_path: Path) -> None:
 def test_impossible_lengths_are_refused(tmp_path: Path, window: float, stride: float) -> None:
     with pytest.raises(ConfigError, match="stride"):
         plan_windows(_video(tmp_path / "v.mp4", 50), window, stride)
+
+
+def test_frames_that_are_all_shown_at_once_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _video(tmp_path / "v.mkv", 3)
+    probe = replace(windows_module.probe_clip(path), times=(0, 0, 0))
+    monkeypatch.setattr(windows_module, "probe_clip", lambda *_: probe)
+    with pytest.raises(VideoUnreadable, match=r"v\.mkv.*at the same time"):
+        plan_windows(path, 1.0, 0.5)
 
 
 def test_what_has_no_times_is_refused(tmp_path: Path) -> None:

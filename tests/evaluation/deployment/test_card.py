@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from fewshot_i2v import fit
 from fewshot_i2v.errors import CheckpointError
 from fewshot_i2v.evaluation.deployment.card import model_card
+from fewshot_i2v.evaluation.fitting.update import update_model
 from fewshot_i2v.models.checkpoints.model_file import ModelFile, read_model, write_model
 from fewshot_i2v.statistics.shares import Share
 from tests.evaluation.deployment.conftest import Models
@@ -83,6 +85,50 @@ def test_a_model_that_promises_nothing_says_so(models: Models) -> None:
     assert "cannot be said" in text
     assert "also one that shows something else" in text
     assert "model-index" not in _front_matter(text)
+
+
+def _updated_card(models: Models, before: Path, path: Path, **changes: Any) -> str:
+    update_model(models.load(before), **changes).classifier.save(path)
+    return model_card(path)
+
+
+def test_the_comparison_on_an_updated_model_is_said_to_be_of_the_model_before(
+    models: Models, tmp_path: Path
+) -> None:
+    heads = ("prototype", "nearest")
+    keys = models.material.keys(head=list(heads))
+    fit(models.material.train, tmp_path / "a.safetensors", folds=2, reject=0, **keys)
+    before = model_card(tmp_path / "a.safetensors")
+    assert "Of these methods, tried on clips held out in 2 parts, it is the" in before
+    names = ", ".join(models.material.classes)
+    new = {"new": models.clips()[:2]}
+    again = {"more": models.clips()[2:4]}
+    a, b, c = (tmp_path / f"{name}.safetensors" for name in "abc")
+    cards = [
+        _updated_card(models, a, b, add=new),
+        _updated_card(models, b, c, add=again, remove=models.material.classes[:1]),
+    ]
+    for card in cards:
+        assert "Of these methods" not in card
+        text = " ".join(card.split())
+        assert f"chosen for the model before it was updated, of 5 classes ({names}) and" in text
+        assert "and 20 clips. The figures of this table are of that model, on clips held" in text
+        assert "held out in 2 parts" in text
+        assert "updated since" in card
+    assert "| new | 2 |" in cards[0]
+
+
+def test_a_comparison_of_an_unknown_model_is_left_out(models: Models, tmp_path: Path) -> None:
+    """Files that were updated before the model of the comparison was recorded."""
+    keys = models.material.keys(head=["prototype", "nearest"])
+    fit(models.material.train, tmp_path / "a.safetensors", folds=2, reject=0, **keys)
+    model = read_model(tmp_path / "a.safetensors")
+    assert model.description.accuracy is not None
+    fewer = model.description.accuracy.model_copy(update={"clips": 19, "count": 3})
+    for accuracy in (fewer, None):
+        description = model.description.model_copy(update={"accuracy": accuracy, "folds": 19})
+        write_model(tmp_path / "b.safetensors", ModelFile(description, model.tensors))
+        assert "| method |" not in model_card(tmp_path / "b.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,18 @@ from fewshot_i2v.data.synthetic.generate import write_missing_clips
 from fewshot_i2v.errors import CheckpointError, UsageError
 from fewshot_i2v.evaluation.fitting import job
 from fewshot_i2v.evaluation.fitting.fit import run_fit
-from fewshot_i2v.evaluation.fitting.test import run_test
-from fewshot_i2v.evaluation.fitting.text import expectation_lines, render_fit, render_test
+from fewshot_i2v.evaluation.fitting.test import TestResult, run_test
+from fewshot_i2v.evaluation.fitting.text import (
+    expectation_lines,
+    percent,
+    render_fit,
+    render_test,
+)
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.cache_memory import CacheBytes
 from fewshot_i2v.models.checkpoints.model_file import RejectionFacts
-from fewshot_i2v.statistics.shares import Share
+from fewshot_i2v.statistics.shares import Share, share_of
 from fewshot_i2v.tuning import feature_caches
 from fewshot_i2v.tuning.run_context import RunContext
 from tests.evaluation.fitting.conftest import Material
@@ -60,9 +65,9 @@ def test_a_frozen_model_is_what_was_tried_and_chosen(material: Material, tmp_pat
     assert max(map(len, text.splitlines())) <= 80
     assert "of 20 new clips" in text
     highest = max(by_class, key=by_class.__getitem__)
-    assert f"to {100 * by_class[highest]:.0f} % of {highest}), on average" in " ".join(text.split())
+    assert f"and {100 * by_class[highest]:.0f} % of {highest} (most)" in " ".join(text.split())
     few, many = Share(**unknown.model_dump()).expected_count(5)
-    expected = f"; of clips of 5 other classes {20 * few} to {20 * many} % (95 %)"
+    expected = f"where only 5 other classes come, expect {20 * few} to {20 * many} % of their"
     assert expected in " ".join(text.split())
 
 
@@ -267,13 +272,72 @@ def test_classes_that_the_model_does_not_have_are_counted_apart(
     assert result.promised_unknown is not None
     few, many = result.promised_unknown
     assert (few, many) in ((0, 0), (0, 2), (2, 2)), "clips of one class count as one"
-    assert f"classes (fit said {few} to {many} of 2 clips): {left_out}" in " ".join(
-        render_test(result).split()
-    )
+    rejection = model.model.description.rejection  # type: ignore[union-attr]
+    assert rejection is not None
+    said = f"fit said {percent(rejection.rejected_unknown)}, on average over many other classes"
+    text = " ".join(render_test(result).split())
+    assert f"of clips of other classes ({result.rejected_unknown.count} of 2 clips): " in text
+    assert f"{left_out} {said}" in text
     assert result.to_dict()["promised_unknown"] == (few, many)
+    assert result.to_dict()["promised_unknown_share"] == rejection.rejected_unknown.model_dump()
+    assert result.to_dict()["promised_share"] == model.model.description.accuracy.model_dump()  # type: ignore[union-attr]
     assert all(
         result.labels[name] != left_out or p.nearest for name, p in result.predictions.items()
     )
+
+
+def _result(
+    share: Share, promised: tuple[int, int], promised_unknown: tuple[int, int]
+) -> TestResult:
+    return TestResult(
+        predictions={},
+        labels={},
+        accuracy=share_of([True, False, True, False, False]),
+        promised=promised,
+        promised_share=share,
+        rejected_known=None,
+        rejected_unknown=share_of([True, False, True, False, False]),
+        promised_unknown=promised_unknown,
+        promised_unknown_share=share,
+        unknown_classes=("a", "b"),
+        confusions=(),
+        fitted_clips=(),
+        unreadable=(),
+    )
+
+
+def test_a_promise_that_no_result_can_break_is_said_to_be_unchecked() -> None:
+    share = share_of([True] * 9 + [False])
+    said = f"fit said {percent(share)}"
+    text = " ".join(render_test(_result(share, (0, 5), (0, 5))).split())
+    assert f"too few clips to check what {said}: every result of 5 clips agrees with it" in text
+    assert "as promised" not in text
+    assert (
+        f"{said}, on average over many other classes; 5 clips of 2 other classes are too few to "
+        "check that"
+    ) in text
+    assert "0 to 5" not in text
+    text = " ".join(render_test(_result(share, (3, 5), (1, 4))).split())
+    assert f"NOT as promised: {said}, so 3 to 5 of 5 clips" in text
+    assert f"{said}, on average over many other classes; so 1 to 4 of these 5 clips" in text
+
+
+def test_the_rates_of_none_of_these_are_sentences_of_their_own(material: Material) -> None:
+    model = fit(material.train, reject=0.2, **material.keys()).model
+    assert model is not None
+    rejection = model.description.rejection
+    assert rejection is not None
+    lines = list(expectation_lines(model.description))
+    first = next(i for i, line in enumerate(lines) if '"none of these"' in line)
+    own, others, measured, few = lines[first : first + 4]
+    assert own.endswith("of clips of the classes")
+    assert others == (
+        f"of clips of other classes it rejects {percent(rejection.rejected_unknown)}, on average "
+        "over many other classes"
+    )
+    assert measured.startswith("that was measured by leaving each class out: it rejected ")
+    assert few.startswith("where only 5 other classes come, expect ")
+    assert few.endswith(" % of their clips (95 %)")
 
 
 def test_a_clip_below_the_threshold_has_no_class(material: Material) -> None:
@@ -369,8 +433,8 @@ def test_a_model_of_an_earlier_version_has_no_rates_of_single_classes(material: 
     earlier = RejectionFacts.model_validate(facts)
     description = model.description.model_copy(update={"rejection": earlier})
     lines = list(expectation_lines(description))
-    ending = "(measured by leaving each class out), on average over many other classes"
-    assert any(line.endswith(ending) for line in lines)
+    assert "that was measured by leaving each class out" in lines
+    assert not any("where only" in line for line in lines)
 
 
 def _probabilities(model: fewshot_i2v.FewShotClassifier, clips: list[Path]) -> np.ndarray:

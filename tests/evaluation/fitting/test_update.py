@@ -10,7 +10,9 @@ import pytest
 
 from fewshot_i2v import FewShotClassifier, fit
 from fewshot_i2v.errors import UsageError, VideoUnreadable
+from fewshot_i2v.evaluation.fitting.text import render_description
 from fewshot_i2v.evaluation.fitting.update import update_model
+from fewshot_i2v.models.checkpoints.model_file import ModelFile, write_model
 from tests.evaluation.fitting.conftest import Material
 
 HEAD = "prototype:pooling=ordered,center=true,tokens=summary+grid2"
@@ -103,6 +105,20 @@ def test_a_tuned_model_promises_nothing_after_it(material: Material) -> None:
     assert result.classifier.model is not None
     assert result.classifier.model.description.accuracy is None
     assert any("tuned on earlier clips" in note for note in result.notes)
+
+
+def test_that_the_start_has_seen_the_classes_is_still_said(
+    material: Material, tmp_path: Path
+) -> None:
+    model = _fit(material, material.train).model
+    assert model is not None
+    card = model.description.card | {"seen_start": True}
+    description = model.description.model_copy(update={"card": card})
+    write_model(tmp_path / "m.safetensors", ModelFile(description, model.tensors))
+    places = {"cache": material.folder / "cache", "workers": 1}
+    seen = FewShotClassifier.load(tmp_path / "m.safetensors", **places)  # type: ignore[arg-type]
+    updated = update_model(seen, remove=[material.classes[0]]).classifier
+    assert "it is too high" in render_description(updated)
 
 
 def test_wrong_use_is_refused(material: Material, tmp_path: Path) -> None:
