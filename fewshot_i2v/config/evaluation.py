@@ -71,6 +71,10 @@ _DEFAULTS_OF_LATER_TUNING_KEYS: dict[str, Any] = {
 """Keys that rows of earlier versions do not have, with the values that change nothing."""
 
 
+KEPT_SETTINGS = ("device", "at_once", "max_failed", "limits")
+"""Keys that decide no result, and without which a command may not go on with a run."""
+
+
 class RowSettings(EpisodeConfig):
     """Keys that an evaluation shares with its rows."""
 
@@ -114,6 +118,11 @@ class RowConfig(RowSettings):
         default=None,
         description="Seed of initial parameters, batches and augmentation; by default `seed`.",
     )
+
+    def settings_beside_identity(self) -> dict[str, Any]:
+        """What going on with the row needs beside its identity, in plain types: no defaults."""
+        section = self.model_dump(mode="json", include=set(KEPT_SETTINGS), exclude_defaults=True)
+        return {key: section[key] for key in KEPT_SETTINGS if section.get(key)}
 
     @property
     def effective_training_seed(self) -> int:

@@ -84,6 +84,7 @@ def run_facts(
         "name": row.name,
         "position": position,
         "marks": flags,
+        "settings": row.settings_beside_identity(),
         "split": {
             "name": split.name,
             "version": split.version,

@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_i2v.config.base import FinetuneConfig, RecipeName
+from fewshot_i2v.config.evaluation import KEPT_SETTINGS
 from fewshot_i2v.config.file_names import file_name, map_weights_file, parse_pretrained
 from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.config.recipes import find_recipe
 from fewshot_i2v.config.start_names import FRESH, FROZEN_ADAPTER, names_of_starts
 from fewshot_i2v.errors import FewshotError
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
+from fewshot_i2v.models.checkpoints.start_index import find_starts
 from fewshot_i2v.report.analysis.report_data import ReproductionRecipe
 from fewshot_i2v.runs.header import recorded_root
 from fewshot_i2v.utils import resources
 from fewshot_i2v.utils.yaml import dump_yaml, parse_yaml
 
+_FILE_KEYS = ("root", "trials", "partitions", "allow_seen", *KEPT_SETTINGS)
+"""Keys of a run, beside the identities of its rows, that a shipped configuration leaves out."""
 _ROW_KEYS = frozenset({"adapter", "start", "head", "shot", "tuning", "training_seed"})
 Header = Mapping[str, Any]
 Plain = dict[str, Any]
@@ -70,9 +74,8 @@ def continuation_commands(
         A command, or two where a configuration is written first; none where no configuration gives
         exactly these rows.
     """
-    name, root = headers[0].get("name"), recorded_root(headers[0])
-    places = ["--output", str(folder), *(["--root", str(root)] if root else [])]
-    if name in resources.data_names("configs"):
+    name, places = headers[0].get("name"), ["--output", str(folder)]
+    if name in resources.data_names("configs") and not _needs_file(headers):
         precision = headers[0]["identity"]["config"].get("precision", "fp32")
         # with the precision that "auto" stood for, the command means the same on every machine
         for keys in ({}, {"precision": precision}):
@@ -91,6 +94,14 @@ def continuation_commands(
 
 def _command_line(*words: str) -> str:
     return shlex.join(["fewshot-i2v", *words])
+
+
+def _needs_file(headers: Sequence[Header]) -> bool:
+    """Whether rows have files or settings that the name of a shipped configuration does not say."""
+    config = _merged_config(headers, 1)
+    shipped = config["split"] in resources.data_names("episodes")
+    has_own_start = bool({*config["start"]} - {FRESH, *names_of_starts()})
+    return not shipped or has_own_start or any(key in config for key in _FILE_KEYS)
 
 
 def _gives_exactly(
@@ -146,16 +157,17 @@ def _merged_config(headers: Sequence[Header], episodes: int) -> Plain:
     configs = [header["identity"]["config"] for header in headers]
     common = {key: value for key, value in configs[0].items() if key not in _ROW_KEYS}
     facts = headers[0]
-    if common["split"] not in resources.data_names("episodes"):
-        common["split"] = facts.get("split", {}).get("path", common["split"])
+    common["split"] = _split_source(common["split"], facts)
     encoder = {key: value for key, value in common["encoder"].items() if value is not None}
     for key in encoder.keys() & {"pretrained", "architecture"}:
         encoder[key] = _full_path(encoder[key], facts.get("encoder", {}).get(key))
     tuning, recipes = _split_tunings(configs)
     seeds = _unique_values(c["training_seed"] for c in configs if "training_seed" in c)
-    trials = facts.get("trials", {}).get("path")
+    trials, root = facts.get("trials", {}).get("path"), recorded_root(facts)
     return {
         **common,
+        **({"root": str(root)} if root else {}),
+        **_kept_settings(headers),
         "encoder": encoder,
         "episodes": episodes,
         **({"trials": trials} if trials else {}),
@@ -168,6 +180,47 @@ def _merged_config(headers: Sequence[Header], episodes: int) -> Plain:
         "tuning": tuning,
         **({"recipes": recipes} if recipes else {}),
     }
+
+
+def _split_source(name: str, facts: Header) -> str:
+    """Returns the name of a shipped split, or the path of another one, of whatever name."""
+    path = str(facts.get("split", {}).get("path", name))
+    if name not in resources.data_names("episodes"):
+        return path
+    # a file of this name that is not there is the shipped one, of another checkout
+    is_own = Path(path).is_file() and not _is_shipped(path, resources.data_file("episodes", name))
+    return path if is_own else name
+
+
+def _is_shipped(path: str, shipped: Path) -> bool:
+    """Whether a split file is, or has the content of, the shipped one."""
+    return Path(path).samefile(shipped) or Path(path).read_bytes() == shipped.read_bytes()
+
+
+def _kept_settings(headers: Sequence[Header]) -> Plain:
+    """Returns the settings beside the identities without which these rows would be refused."""
+    kept: Plain = {}
+    for header in headers:
+        settings = header.get("settings", _settings_of_earlier_versions(headers))
+        for key in KEPT_SETTINGS:
+            if key in settings:
+                is_more = key == "max_failed" and settings[key] > kept.get(key, 0)
+                kept[key] = settings[key] if is_more else kept.get(key, settings[key])
+    if any((header.get("marks", {}).get("start") or {}).get("seen") for header in headers):
+        kept["allow_seen"] = True  # else these rows would not have begun
+    return kept
+
+
+def _settings_of_earlier_versions(headers: Sequence[Header]) -> Plain:
+    """Returns what identities tell of the settings of rows that have no record of them."""
+    identities = [header["identity"] for header in headers]
+    at_once = _unique_values(identity.get("at_once") for identity in identities)
+    settings: Plain = {}
+    if all(identity.get("device") == "cpu" for identity in identities):
+        settings["device"] = "cpu"
+    if len(at_once) == 1 and at_once[0]:  # several are those of "auto"
+        settings["at_once"] = at_once[0]
+    return settings
 
 
 def _unique_values(values: Iterable[Any]) -> list[Any]:
@@ -247,9 +300,28 @@ def _start_values(headers: Sequence[Header]) -> list[str]:
         name = config.get("start", FRESH)
         if name == FRESH and config["adapter"]["name"] == FROZEN_ADAPTER:
             continue
-        custom = name not in (FRESH, *shipped)
-        starts.append(header.get("start", {}).get("path", name) if custom else name)
+        is_own = name != FRESH and (name not in shipped or _is_another_start(header))
+        starts.append(_start_folder(name, header) if is_own else name)
     return _unique_values(starts) or [FRESH]
+
+
+def _is_another_start(header: Header) -> bool:
+    """Whether a row began from another start, of the name of a shipped one, that is still there."""
+    config, path = header["identity"]["config"], header.get("start", {}).get("path")
+    if path is None or not Path(path).is_dir():
+        return False
+    digests = [
+        {adapter: location.digest for adapter, location in find_starts(place).items()}
+        for place in (path, config["start"])
+    ]
+    own, shipped = (by_adapter.get(config["adapter"]["name"]) for by_adapter in digests)
+    return own != shipped
+
+
+def _start_folder(name: str, header: Header) -> str:
+    """Returns the folder that a row's start was given as: its own, or one with several starts."""
+    path = header.get("start", {}).get("path", name)
+    return str(Path(path).parent if name == Path(path).parent.name != Path(path).name else path)
 
 
 def _check_config(config: Plain, headers: Sequence[Header], file: str) -> str:
@@ -274,10 +346,22 @@ def _missing_and_extra(
     source: str | Plain, headers: Sequence[Header], overrides: Mapping[str, Any] | None = None
 ) -> tuple[list[Mapping[str, Any]], int]:
     """Returns the rows that a configuration does not give, and how many others it gives."""
+    config = load_config(source, overrides or {})
+    config_rows = [row.identity() for row in expand_rows(config)]
     rows = [header["identity"]["config"] for header in headers]
-    config_rows = [row.identity() for row in expand_rows(load_config(source, overrides or {}))]
-    missing = [row for row in rows if row not in config_rows]
+    missing = [
+        row
+        for row, header in zip(rows, headers, strict=True)
+        if row not in config_rows or not _tunes_as_many_at_once(config.at_once, header)
+    ]
     return missing, len(config_rows) + len(missing) - len(_unique_values(rows))
+
+
+def _tunes_as_many_at_once(at_once: int | str, header: Header) -> bool:
+    """Whether a value of `at_once` stands for the episodes that a row tunes side by side."""
+    if at_once == "auto":
+        return bool(header.get("settings", {}).get("at_once", "auto") == "auto")
+    return bool(header["identity"].get("at_once", at_once) == at_once)
 
 
 def _describe_row(row: Mapping[str, Any]) -> str:

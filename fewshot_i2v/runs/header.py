@@ -26,7 +26,8 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
         (dict,),
         "identity.config.encoder identity.config.video identity.config.tuning "
         "identity.config.adapter.options identity.config.head.options identity.start? "
-        "identity.trials? identity.text? identity.versions? marks? split? encoder? start? trials?",
+        "identity.trials? identity.text? identity.versions? marks? split? encoder? start? trials? "
+        "settings? settings.limits?",
     ),
     "an object or null": ((dict, NoneType), "marks.start? marks.start.seen?"),
     "text": (
@@ -38,7 +39,7 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
         "identity.split.digest identity.encoder.digest identity.device? marks.note? "
         "marks.start.kind? marks.start.name? marks.start.digest? split.path? split.root? "
         "start.path? "
-        "trials.path?",
+        "trials.path? settings.device?",
     ),
     "text or null": (
         (str, NoneType),
@@ -49,7 +50,7 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
         (int,),
         "identity.config.seed identity.config.video.frames identity.config.video.stride "
         "identity.config.training_seed? identity.at_once? position? parameters? threads? "
-        "partitions? planned? cached_clips?",
+        "partitions? planned? cached_clips? settings.max_failed?",
     ),
     "a whole number or null": ((int, NoneType), "identity.config.encoder.image_size"),
     "a number or null": ((int, float, NoneType), "macs_per_clip?"),
@@ -57,6 +58,7 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
         (int, str),
         "identity.config.way identity.config.shot identity.config.query",
     ),
+    "a whole number or auto": ((int, str), "settings.at_once?"),
     "a number": ((int, float), "identity.config.video.crop"),
     "true or false": ((bool,), "marks.uses_names? marks.disjoint?"),
 }

@@ -20,6 +20,7 @@ a line that was changed, damaged or taken from another run is an error that name
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,8 @@ class RunFolder:
         Args:
             path: the folder; created when absent.
             header: facts to store beside the identity (package versions, device, ...); written when
-                the run starts and not compared. `planned` is the number of episodes.
+                the run starts and not compared. `planned` is the number of episodes; the largest is
+                kept, and the `settings` of the latest command.
             identity: what decides the results, nested; must be that of the folder.
             shard: the part of the run that is added, to files of its own; None: the run.
             patience: how long to wait for its disk from then on; None: a shard waits for the disk
@@ -129,9 +131,8 @@ class RunFolder:
             _remove_leftovers(folder, shard)
             has_records = any(journal.exists() for journal in journals_of(folder))
             stored = write_or_verify_header(folder, header, identity, has_records=has_records)
-            if shard is None and planned > stored.get("planned", planned):
-                stored = {**stored, "planned": planned}
-                write_json(folder / "run.json", stored)
+            if shard is None:
+                stored = _with_latest(folder / "run.json", stored, header, planned)
             journal = Journal(journal_path, patience)
             resources.callback(journal.close)
             records = RecordLines(journals_of(folder), _run_checksum(stored))
@@ -278,6 +279,20 @@ def wait_for_run(folder: Path, patience: Patience) -> None:
         patience.run(folder, (folder / "run.json").stat)
     except OSError as error:
         raise RecordWriteError(folder, error) from error
+
+
+def _with_latest(
+    path: Path, stored: dict[str, Any], header: Mapping[str, Any], planned: int
+) -> dict[str, Any]:
+    """Writes the settings of the latest command, and the largest number of planned episodes."""
+    latest = {**stored, "planned": max(planned, stored.get("planned", planned))}
+    if "planned" not in stored:
+        del latest["planned"]
+    if "settings" in header:
+        latest["settings"] = json.loads(json.dumps(header["settings"]))
+    if latest != stored:
+        write_json(path, latest)
+    return latest
 
 
 def _make_folder(folder: Path) -> None:

@@ -182,9 +182,10 @@ def test_a_shipped_configuration_goes_on_by_its_name() -> None:
 def test_other_rows_go_on_from_a_written_configuration(tmp_path: Path) -> None:
     made = headers(adapter=["frozen", "aim"], shot=[1, 5])
     made[0]["split"]["root"] = str(tmp_path)
+    assert parse_yaml(recipe_of(made).config, "recipe")["root"] == str(tmp_path)
     write, go_on = continuation_commands(Path("runs/x"), made, ["--until", "1"])
     assert write == "fewshot-i2v config show runs/x > x-again.yaml"
-    expected = ["x-again.yaml", "--output", "runs/x", "--root", str(tmp_path), "--until", "1"]
+    expected = ["x-again.yaml", "--output", "runs/x", "--until", "1"]
     assert shlex.split(go_on) == ["fewshot-i2v", "evaluate", *expected]
 
 
