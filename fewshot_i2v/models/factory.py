@@ -89,16 +89,17 @@ def build_head(
             f"head {method.name!r} reads class names, which training does not offer; give one "
             "that compares clips, such as prototype"
         )
-    projection = tower.projection
     options = resolve_options("heads", method, checkpoint).for_encoder(
-        patches_per_side(tower), 0 if projection is None else projection.shape[1]
+        patches_per_side(tower), tower.joint_width
     )
     texts = {"texts": class_texts(options)} if class_texts and head_class.uses_class_names else {}
     head: Head = head_class(
         options, width=tower.width, way=way, frames=frames, seeds=seeds, **texts
     )
-    if projection is not None and any(r.kind == "projected" for r in head.readouts):
-        head.set_projection(projection)
+    if any(readout.kind == "projected" for readout in head.readouts):
+        # a weight of the encoder: read only where it is needed, since that loads the encoder
+        assert tower.projection is not None  # noqa: S101 - for_encoder refused such a tower
+        head.set_projection(tower.projection)
     return head
 
 

@@ -248,6 +248,11 @@ class DeferredTower(Tower):
         return self._sizes.tokens
 
     @property
+    def joint_width(self) -> int:
+        """Channels of the space that it shares with text; 0: it has no projection into one."""
+        return self._sizes.joint_width or 0
+
+    @property
     def device(self) -> torch.device:
         """Device of the weights."""
         return self._device

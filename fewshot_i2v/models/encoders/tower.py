@@ -89,6 +89,11 @@ class Tower:
         return self.positions.shape[0]
 
     @property
+    def joint_width(self) -> int:
+        """Channels of the space that it shares with text; 0: it has no projection into one."""
+        return 0 if self.projection is None else self.projection.shape[1]
+
+    @property
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.patch_weight.device
