@@ -217,17 +217,30 @@ def write_or_verify_header(
     required = {"schema": SCHEMA, "identity": identity}
     # as JSON has it: tuples become lists
     requested: dict[str, Any] = json.loads(_to_json(path, {**required, **header, **required}))
+    stored = verify_header(folder, identity, has_records=has_records)
+    if stored is None and _create_json(path, requested):
+        return requested
+    # without one another shard was faster
+    return stored or verify_header(folder, identity, has_records=has_records) or requested
+
+
+def verify_header(
+    folder: Path, identity: Mapping[str, Any], *, has_records: bool
+) -> dict[str, Any] | None:
+    """Verifies that an existing `run.json` has this identity, and returns its content, or None.
+
+    Raises:
+        RecordError: as `write_or_verify_header`.
+    """
+    path = folder / "run.json"
     stored = read_header(path)
-    if stored is None:
-        if has_records:
-            raise RecordError(
-                f"{path}: absent, beside an episodes.jsonl, so nothing says which run the records "
-                "belong to. Restore it, or choose another --output"
-            )
-        if _create_json(path, requested):
-            return requested
-        stored = read_header(path) or requested  # another shard was faster
-    _check_identity(path, stored["identity"], requested["identity"])
+    if stored is not None:
+        _check_identity(path, stored["identity"], json.loads(_to_json(path, identity)))
+    elif has_records:
+        raise RecordError(
+            f"{path}: absent, beside an episodes.jsonl, so nothing says which run the records "
+            "belong to. Restore it, or choose another --output"
+        )
     return stored
 
 
