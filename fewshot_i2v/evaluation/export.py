@@ -6,8 +6,7 @@ can be computed again; they are written only where they give the recorded predic
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from fewshot_i2v.models.factory import resolve_options
 from fewshot_i2v.runs.episode_record import EpisodeRecord, accuracy_of
 from fewshot_i2v.runs.header import recorded_root
 from fewshot_i2v.runs.run_folder import RunData, read_run
+from fewshot_i2v.utils.environment import use_threads
 
 LocationOverride = str | Path | None
 """Where something is, given anew; None: where it was."""
@@ -50,6 +50,7 @@ class ExportResult:
         merged: whether the adapter was merged into the encoder's weights.
         accuracy: of the episode, as recorded, in [0, 1].
         exported_accuracy: that of the folder, without untuned logits that the run may count.
+        untuned_weight: weight of the untuned logits in the run; 0: none.
         difference: largest difference between a recorded and the repeated probability.
         usage: how to load the folder, and what to mind.
     """
@@ -62,6 +63,7 @@ class ExportResult:
     merged: bool
     accuracy: float
     exported_accuracy: float
+    untuned_weight: float
     difference: float
     usage: str
 
@@ -402,7 +404,8 @@ def _export(
     difference = row.compare(record, runner)
     predictions = tuned.tuned_logits[position].argmax(-1).tolist()
     merge = mergeable if merge is None else merge
-    about = _origin_facts(row.folder, runner, record)
+    exported_accuracy = accuracy_of(predictions, record.labels)
+    about = _origin_facts(row.folder, runner, record, exported_accuracy)
     info, names = _write_folder(target, runner, tuned, position, about, merge=merge)
     return ExportResult(
         folder=target,
@@ -412,7 +415,8 @@ def _export(
         head=runner.row.head.label,
         merged=merge,
         accuracy=record.accuracy or 0.0,
-        exported_accuracy=accuracy_of(predictions, record.labels),
+        exported_accuracy=exported_accuracy,
+        untuned_weight=runner.untuned_weight,
         difference=difference,
         usage=info.usage,
     )
@@ -427,21 +431,10 @@ def _rerun_batch(
     for error in map(runner.failure, episodes):
         if error is not None:
             raise error
-    with _use_threads(threads):
+    with use_threads(threads):
         tuned = runner.run_group(episodes)
     # in a static row all shared one copy; a copy each, beside those of the head
     return tuned._replace(encoder=runner.build_encoder(batch)) if runner.is_static else tuned
-
-
-@contextmanager
-def _use_threads(count: int | None) -> Iterator[None]:
-    """Sets the run's number of threads, on which the rounding of sums depends."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _write_folder(
@@ -484,8 +477,10 @@ def _write_folder(
         return info, tuple(sorted(path.name for path in draft.iterdir()))
 
 
-def _origin_facts(run: Path, runner: RowRunner, record: EpisodeRecord) -> dict[str, Any]:
-    """Returns the origin of an exported adapter."""
+def _origin_facts(
+    run: Path, runner: RowRunner, record: EpisodeRecord, accuracy: float
+) -> dict[str, Any]:
+    """Returns the origin of an exported adapter; `accuracy` is its own, beside that of the run."""
     split, start = runner.context.split, runner.start
     start_facts = {} if start is None else {"kind": start.kind, "digest": start.digest}
     return {
@@ -493,7 +488,8 @@ def _origin_facts(run: Path, runner: RowRunner, record: EpisodeRecord) -> dict[s
         **({"started_from": start_facts} if start_facts else {}),
         "run": run.resolve().name,
         "episode": record.index,
-        "accuracy": record.accuracy,
+        "accuracy": accuracy,
+        "run_accuracy": record.accuracy,
         "split": {"name": split.name, "version": split.version, "digest": split.digest},
         "support": [list(clips) for clips in record.support],
         "config": runner.row.identity(),
