@@ -136,11 +136,11 @@ def command(
         f"predictions (accuracy {100 * exported.accuracy:.1f} %, probabilities within "
         f"{exported.difference:.1g})"
     )
-    if exported.exported_accuracy != exported.accuracy:
+    if exported.untuned_weight:
         click.echo(
-            "The run also counts the logits of the untuned adapter (tuning.untuned_weight), which "
-            "the folder does not hold: what is exported has an accuracy of "
-            f"{100 * exported.exported_accuracy:.1f} %"
+            "The run also counts the logits of the untuned adapter (tuning.untuned_weight "
+            f"{exported.untuned_weight:g}), which the folder does not hold: what is exported has "
+            f"an accuracy of {100 * exported.exported_accuracy:.1f} %"
         )
     for name in exported.files:
         click.echo(str(exported.folder / name))

@@ -60,7 +60,7 @@ MethodSpecs = Annotated[
 ]
 
 
-_DEFAULTS_OF_LATER_TUNING_KEYS: dict[str, Any] = {
+DEFAULTS_OF_LATER_TUNING_KEYS: dict[str, Any] = {
     "batch": None,
     "recipe": "none",
     "optimizer": "adamw",
@@ -147,7 +147,7 @@ class RowConfig(RowSettings):
             # with augmentation they stay: an earlier version drew its random values otherwise
             for key in ("colour", "temporal", "views"):
                 del config["tuning"][key]
-        for key, default in _DEFAULTS_OF_LATER_TUNING_KEYS.items():
+        for key, default in DEFAULTS_OF_LATER_TUNING_KEYS.items():
             if config["tuning"][key] == default:
                 del config["tuning"][key]
         return config

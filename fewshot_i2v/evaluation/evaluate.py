@@ -31,7 +31,7 @@ from fewshot_i2v.models.factory import check_adapter_is_read
 from fewshot_i2v.runs.header import verify_header
 from fewshot_i2v.runs.row_names import start_names
 from fewshot_i2v.runs.row_summary import UNTUNED_NOTE, RowSummary, merge_seeds
-from fewshot_i2v.runs.run_folder import RunFolder, wait_for_run
+from fewshot_i2v.runs.run_folder import RunFolder, check_run, wait_for_run
 from fewshot_i2v.runs.run_index import setting_text
 from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.statistics.sequential_stopping import decide_stopping
@@ -103,6 +103,8 @@ def _run(
     if pool is not None or selection.shard is not None:
         context.disk.wait_when_away()
     runners = build_row_runners(context)
+    for runner in runners:  # all of them, before any row is written
+        check_run(config.output_folder / runner.row.slug, runner.identity())
     engine_run = None if pool is None else EngineRun(context, runners, pool)
 
     def _run_rows() -> list[RowSummary]:

@@ -6,8 +6,7 @@ can be computed again; they are written only where they give the recorded predic
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from fewshot_i2v.models.factory import resolve_options
 from fewshot_i2v.runs.episode_record import EpisodeRecord, accuracy_of
 from fewshot_i2v.runs.header import recorded_root
 from fewshot_i2v.runs.run_folder import RunData, read_run
+from fewshot_i2v.utils.environment import use_threads
 
 LocationOverride = str | Path | None
 """Where something is, given anew; None: where it was."""
@@ -47,6 +47,7 @@ class ExportResult:
         merged: whether the adapter was merged into the encoder's weights.
         accuracy: of the episode, as recorded, in [0, 1].
         exported_accuracy: that of the folder, without untuned logits that the run may count.
+        untuned_weight: weight of the untuned logits in the run; 0: none.
         difference: largest difference between a recorded and the repeated probability.
         usage: how to load the folder, and what to mind.
         encoder_files: files of the encoder that an adapter which was not merged needs, by the flags
@@ -61,6 +62,7 @@ class ExportResult:
     merged: bool
     accuracy: float
     exported_accuracy: float
+    untuned_weight: float
     difference: float
     usage: str
     encoder_files: dict[str, str]
@@ -402,7 +404,8 @@ def _export(
     difference = row.compare(record, runner)
     predictions = tuned.tuned_logits[position].argmax(-1).tolist()
     merge = mergeable if merge is None else merge
-    about = origin_facts(row.folder, runner, record)
+    exported_accuracy = accuracy_of(predictions, record.labels)
+    about = origin_facts(row.folder, runner, record, exported_accuracy)
     info, names = write_export_folder(target, runner, tuned, position, about, merge=merge)
     return ExportResult(
         folder=target,
@@ -412,7 +415,8 @@ def _export(
         head=runner.row.head.label,
         merged=merge,
         accuracy=record.accuracy or 0.0,
-        exported_accuracy=accuracy_of(predictions, record.labels),
+        exported_accuracy=exported_accuracy,
+        untuned_weight=runner.tuning.untuned_weight,
         difference=difference,
         usage=info.usage,
         encoder_files={} if merge else encoder_files(runner),
@@ -428,7 +432,7 @@ def _rerun_batch(
     for error in map(runner.failure, episodes):
         if error is not None:
             raise error
-    with _use_threads(threads):
+    with use_threads(threads):
         tuned = runner.run_group(episodes)
     # in a static row all shared one copy; a copy each, beside those of the head
     return tuned._replace(encoder=runner.build_encoder(batch)) if runner.is_static else tuned

@@ -70,8 +70,10 @@ def write_export_folder(
         return info, tuple(sorted(path.name for path in draft.iterdir()))
 
 
-def origin_facts(run: Path, runner: RowRunner, record: EpisodeRecord) -> dict[str, Any]:
-    """Returns the origin of an exported adapter."""
+def origin_facts(
+    run: Path, runner: RowRunner, record: EpisodeRecord, accuracy: float
+) -> dict[str, Any]:
+    """Returns the origin of an exported adapter; `accuracy` is its own, beside that of the run."""
     split, start = runner.context.split, runner.start
     start_facts = {} if start is None else {"kind": start.kind, "digest": start.digest}
     return {
@@ -79,7 +81,8 @@ def origin_facts(run: Path, runner: RowRunner, record: EpisodeRecord) -> dict[st
         **({"started_from": start_facts} if start_facts else {}),
         "run": run.resolve().name,
         "episode": record.index,
-        "accuracy": record.accuracy,
+        "accuracy": accuracy,
+        "run_accuracy": record.accuracy,
         "split": {"name": split.name, "version": split.version, "digest": split.digest},
         "support": [list(clips) for clips in record.support],
         "config": runner.row.identity(),

@@ -98,8 +98,9 @@ def build_head(
     )
     if any(readout.kind == "projected" for readout in head.readouts):
         # a weight of the encoder: read only where it is needed, since that loads the encoder
-        assert tower.projection is not None  # noqa: S101 - for_encoder refused such a tower
-        head.set_projection(tower.projection)
+        projection = tower.projection
+        if projection is not None:
+            head.set_projection(projection)
     return head
 
 

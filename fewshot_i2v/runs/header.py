@@ -217,17 +217,30 @@ def write_or_verify_header(
     required = {"schema": SCHEMA, "identity": identity}
     # as JSON has it: tuples become lists
     requested: dict[str, Any] = json.loads(_to_json(path, {**required, **header, **required}))
+    stored = verify_header(folder, identity, has_records=has_records)
+    if stored is None and _create_json(path, requested):
+        return requested
+    # without one another shard was faster
+    return stored or verify_header(folder, identity, has_records=has_records) or requested
+
+
+def verify_header(
+    folder: Path, identity: Mapping[str, Any], *, has_records: bool
+) -> dict[str, Any] | None:
+    """Verifies that an existing `run.json` has this identity, and returns its content, or None.
+
+    Raises:
+        RecordError: as `write_or_verify_header`.
+    """
+    path = folder / "run.json"
     stored = read_header(path)
-    if stored is None:
-        if has_records:
-            raise RecordError(
-                f"{path}: absent, beside an episodes.jsonl, so nothing says which run the records "
-                "belong to. Restore it, or choose another --output"
-            )
-        if _create_json(path, requested):
-            return requested
-        stored = read_header(path) or requested  # another shard was faster
-    _check_identity(path, stored["identity"], requested["identity"])
+    if stored is not None:
+        _check_identity(path, stored["identity"], json.loads(_to_json(path, identity)))
+    elif has_records:
+        raise RecordError(
+            f"{path}: absent, beside an episodes.jsonl, so nothing says which run the records "
+            "belong to. Restore it, or choose another --output"
+        )
     return stored
 
 
@@ -256,7 +269,7 @@ def _create_json(path: Path, content: Mapping[str, Any]) -> bool:
 def _check_identity(path: Path, stored: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
     differing = list(differences(stored, requested))
     # runs of earlier versions had no recipe, and today's default is one
-    has_none = any(line.startswith("config.tuning.recipe: absent") for line in differing)
+    has_none = any(line.startswith('config.tuning.recipe: "none" in') for line in differing)
     advice = "; this run was tuned without a recipe: --recipe none" if has_none else ""
     advice += precision_advice(stored, differing)
     if len(differing) > _MAX_DIFFERENCES:
@@ -324,7 +337,10 @@ def precision_advice(stored: Mapping[str, Any], differing: Iterable[str]) -> str
 
 
 def differences(stored: object, requested: object, key: str = "") -> Iterator[str]:
-    """Yields one line for each key, nested ones with dots, with unequal values."""
+    """Yields one line for each key, nested ones with dots, with unequal values.
+
+    A key of a configuration that is absent, for it has its default, is shown with that.
+    """
     if isinstance(stored, dict) and isinstance(requested, dict):
         for name in [*stored, *(name for name in requested if name not in stored)]:
             nested_key = f"{key}.{name}" if key else name
@@ -332,7 +348,15 @@ def differences(stored: object, requested: object, key: str = "") -> Iterator[st
                 stored.get(name, _ABSENT), requested.get(name, _ABSENT), nested_key
             )
     elif stored != requested or isinstance(stored, bool) != isinstance(requested, bool):
-        yield f"{key}: {_short_json(stored)} in the folder, {_short_json(requested)} requested"
+        # here, since readers of records do without pydantic
+        from fewshot_i2v.config.absent_keys import values_of_absent_keys
+
+        values = values_of_absent_keys()
+        texts = [
+            _short_json(values.get(key, _ABSENT) if value is _ABSENT else value)
+            for value in (stored, requested)
+        ]
+        yield f"{key}: {texts[0]} in the folder, {texts[1]} requested"
 
 
 def _short_json(value: object) -> str:

@@ -33,6 +33,7 @@ from fewshot_i2v.runs.header import (
     add_clip_digests,
     check_clip_digests,
     read_header,
+    verify_header,
     write_json,
     write_or_verify_header,
 )
@@ -267,6 +268,16 @@ def read_run(path: str | Path) -> RunData:
     if any(count is not None for count in planned):
         header = {**header, "planned": max(count for count in planned if count is not None)}
     return RunData(header, records.sort_by_index())
+
+
+def check_run(path: Path, identity: Mapping[str, Any]) -> None:
+    """Checks that a folder holds no other run than that of an identity; it may be absent.
+
+    Raises:
+        RecordError: when the folder is damaged, or holds a run of another identity.
+    """
+    has_records = path.is_dir() and any(journal.exists() for journal in journals_of(path))
+    verify_header(path, identity, has_records=has_records)
 
 
 def wait_for_run(folder: Path, patience: Patience) -> None:

@@ -7,7 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,3 +141,16 @@ def git_commit() -> str | None:
 
     head = _run_git("rev-parse", "HEAD")
     return head and head + ("+dirty" if _run_git("status", "--porcelain", "-uno") else "")
+
+
+@contextmanager
+def use_threads(count: int | None) -> Iterator[None]:
+    """Sets torch's number of threads, on which the rounding of sums depends; None: as it is."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -19,9 +19,11 @@ from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.batching import group_by_shape, mini_batch_indices
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.export import export_episode
+from fewshot_i2v.evaluation.row_execution import EpisodeSelection
 from fewshot_i2v.evaluation.row_expansion import load_config
 from fewshot_i2v.runs.run_folder import RunData, read_run
-from tests.tiny import tiny_architecture, tiny_run, tiny_split
+from fewshot_i2v.runs.shards import Shard
+from tests.tiny import tiny_architecture, tiny_folder, tiny_run, tiny_split
 
 UNEVEN: dict[str, Any] = {"way": "2-4", "shot": "1-3", "uneven_shots": True, "query": 2}
 
@@ -250,6 +252,24 @@ def test_other_frozen_episodes_in_the_same_folder_are_another_run(runs: Runs) ->
     write_episode_file(make_episode_file(split, "novel", drawn, {}), path, overwrite=True)
     with pytest.raises((RecordError, ConfigError), match=r"trials\.digest|holds another run"):
         evaluate.run(load_config({**tiny_source(runs), "trials": str(path)}))
+
+
+@pytest.mark.parametrize("shard", [None, Shard(1, 2)])
+def test_a_run_that_is_refused_has_written_nothing(
+    tmp_path_factory: pytest.TempPathFactory, shard: Shard | None
+) -> None:
+    """Also where another row of it is that of the folder, and comes first."""
+    folder = tiny_folder(tmp_path_factory.mktemp("refused"))
+    keys: dict[str, Any] = {"adapter": ["frozen", "lora"], "head": "prototype"}
+    evaluate.run(tiny_run(folder, folder / "run", episodes=2, **keys))
+    before = {path: path.read_bytes() for path in (folder / "run").rglob("*") if path.is_file()}
+    changed = tiny_run(
+        folder, folder / "run", episodes=4, recipes={"lora": {"min_loss": 0.3}}, **keys
+    )
+    with pytest.raises(RecordError, match=r"lora.*\n.*min_loss"):
+        evaluate.run(changed, selection=EpisodeSelection(shard))
+    after = {path: path.read_bytes() for path in (folder / "run").rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_more_episodes_than_there_are_is_an_error(runs: Runs) -> None:

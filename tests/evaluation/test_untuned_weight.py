@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from fewshot_i2v.cli._root import cli
 from fewshot_i2v.errors import UsageError
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.context import EvaluationContext
@@ -133,7 +136,25 @@ def test_an_export_says_how_good_the_tuned_adapter_alone_is(folder: Path) -> Non
     )
     assert exported.accuracy == both[episode].accuracy
     assert exported.exported_accuracy == alone[episode].accuracy
+    about = json.loads((exported.folder / "adapter.json").read_text(encoding="utf-8"))["about"]
+    assert about["accuracy"] == alone[episode].accuracy
+    assert about["run_accuracy"] == both[episode].accuracy
     assert exported.difference < 1e-5
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.01])
+def test_an_export_says_what_it_leaves_out_where_no_prediction_differs(
+    folder: Path, weight: float
+) -> None:
+    name = f"as-good-{weight:g}"
+    row = _run(folder, name, untuned_weight=weight).rows[0].folder
+    places = ["--architecture", str(folder / "tiny.json"), "--cache", str(folder / "cache")]
+    out = ["--episode", "0", "--out", str(folder / name / "exported")]
+    done = CliRunner().invoke(cli, ["export", str(row), *out, *places])
+    assert done.exit_code == 0, done.output
+    assert ("(tuning.untuned_weight 0.01), which the folder does not hold" in done.stdout) == (
+        weight > 0
+    )
 
 
 def test_a_fit_refuses_it_and_leaves_that_of_recipes_out() -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from fewshot_i2v.errors import FewshotError, RecordError
+from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.runs.episode_record import TIMING_KEYS, EpisodeRecord
+from fewshot_i2v.runs.header import differences
 from fewshot_i2v.runs.run_folder import RunFolder, read_run
 from tests.runs.record_samples import HEADER, IDENTITY, failed, filled, opened, record
 
@@ -115,6 +117,46 @@ def test_each_differing_key_of_the_identity_is_named_with_both_values(tmp_path: 
     assert "flip" not in message
     assert caught.value.exit_code == 2
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == files
+
+
+@pytest.mark.parametrize(
+    ("stored", "requested", "shown"),
+    [
+        ({"tuning": {"untuned_weight": 0.5}}, {"tuning": {}}, "0.5 in the folder, 0.0 requested"),
+        ({"tuning": {}}, {"tuning": {"min_loss": 0.3}}, "0.0 in the folder, 0.3 requested"),
+        ({"tuning": {}}, {"tuning": {"recipe": "auto"}}, '"none" in the folder, "auto" requested'),
+        ({"tuning": {"views": 2}}, {"tuning": {}}, "2 in the folder, 1 requested"),
+        ({"compile": True}, {}, "true in the folder, false requested"),
+        ({"frame_order": "reversed"}, {}, '"reversed" in the folder, "natural" requested'),
+        ({}, {"start": "mine"}, '"fresh" in the folder, "mine" requested'),
+        ({"inner": {}}, {"inner": {"views": 2}}, "1 in the folder, 2 requested"),
+        ({}, {"training_seed": 3}, "absent in the folder, 3 requested"),
+    ],
+)
+def test_a_key_that_has_its_default_is_shown_with_it(
+    stored: dict[str, Any], requested: dict[str, Any], shown: str
+) -> None:
+    (line,) = differences({"config": stored}, {"config": requested})
+    assert line.partition(": ")[2] == shown
+
+
+def test_every_key_that_an_identity_can_leave_out_has_a_value() -> None:
+    """A row with all keys set, and one that leaves out all that it can."""
+    given = {
+        **{"compile": True, "frame_order": "reversed", "start": "demo-motions"},
+        **{"sampling": "disjoint", "uneven_shots": True, "shot": "1-2", "draws": "a5"},
+        "tuning": {
+            **{"batch": 2, "recipe": "auto", "optimizer": "start-rates", "flip": "on", "views": 2},
+            **{"label_smoothing": 0.1, "untuned_weight": 0.5, "min_loss": 0.1},
+        },
+    }
+    plain = {"split": "motions", "adapter": "aim"}
+    full, least = (
+        expand_rows(load_config(plain | changes))[0].identity()
+        for changes in (given, {"tuning": {"recipe": "none"}})
+    )
+    lines = [line for line in differences({"config": full}, {"config": least}) if "absent" in line]
+    assert lines == []
 
 
 @pytest.mark.parametrize(("asked", "same"), [(2.0, True), (2, True), (True, False), ("2", False)])
