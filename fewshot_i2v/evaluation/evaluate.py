@@ -28,7 +28,6 @@ from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.evaluation.row_work import count_work
 from fewshot_i2v.evaluation.time_estimate import TimeEstimator
 from fewshot_i2v.models.factory import check_adapter_is_read
-from fewshot_i2v.runs.header import verify_header
 from fewshot_i2v.runs.row_names import start_names
 from fewshot_i2v.runs.row_summary import UNTUNED_NOTE, RowSummary, merge_seeds
 from fewshot_i2v.runs.run_folder import RunFolder, check_run, wait_for_run
@@ -317,7 +316,7 @@ def dry_run(
         missing = sorted(n for n in clips if not (has_root and context.clip_path(n).exists()))
     runners = build_row_runners(context)
     for runner in runners:
-        verify_header(config.output_folder / runner.row.slug, runner.identity())
+        check_run(config.output_folder / runner.row.slug, runner.identity())
     estimator = TimeEstimator(one_thread=one_thread)
     rows = []
     with stage(progress, "estimate", len(runners), "rows") as advance:

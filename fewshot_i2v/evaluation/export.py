@@ -436,14 +436,3 @@ def _rerun_batch(
         tuned = runner.run_group(episodes)
     # in a static row all shared one copy; a copy each, beside those of the head
     return tuned._replace(encoder=runner.build_encoder(batch)) if runner.is_static else tuned
-
-
-@contextmanager
-def _use_threads(count: int | None) -> Iterator[None]:
-    """Sets the run's number of threads, on which the rounding of sums depends."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -244,18 +244,6 @@ def verify_header(
     return stored
 
 
-def verify_header(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Verifies that a run could go on in a folder: that it holds no other one. Nothing is written.
-
-    Raises:
-        RecordError: as `write_or_verify_header`.
-    """
-    path = folder / "run.json"
-    stored = read_header(path)
-    if stored is not None:
-        _check_identity(path, stored["identity"], json.loads(_to_json(path, dict(identity))))
-
-
 def _create_json(path: Path, content: Mapping[str, Any]) -> bool:
     """Writes a file that only one of several processes writes; returns whether it was this one."""
     try:
