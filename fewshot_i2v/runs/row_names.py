@@ -142,11 +142,21 @@ def _differing_keys(tunings: Sequence[Mapping[str, Any]]) -> list[str]:
     )
 
 
+def _value_text(tuning: Mapping[str, Any], key: str) -> str:
+    """Writes the value of a key of tuning, also of one that is absent for it has its default."""
+    value = tuning.get(key)
+    if key not in tuning:
+        # on demand: reading records needs no configuration
+        from fewshot_i2v.config.absent_keys import values_of_absent_keys
+
+        value = values_of_absent_keys().get(f"config.tuning.{key}")
+    # a default of nothing reads as a switch
+    is_off = value is None or (key not in tuning and not isinstance(value, str))
+    return str(_EMPTY_VALUES.get(key, "off") if is_off else value)
+
+
 def _tuning_text(tuning: Mapping[str, Any], keys: Sequence[str]) -> str:
-    phrases = []
-    for key in keys[:_MAX_KEYS]:
-        value = tuning.get(key)
-        phrases.append(f"{key} {_EMPTY_VALUES.get(key, 'off') if value is None else value}")
+    phrases = [f"{key} {_value_text(tuning, key)}" for key in keys[:_MAX_KEYS]]
     suffix = f" and {len(keys) - _MAX_KEYS} more" if len(keys) > _MAX_KEYS else ""
     return escape_name(", ".join(phrases)) + suffix
 
@@ -182,7 +192,7 @@ def _differing_notes(rows: Mapping[Hashable, RowSummary]) -> dict[Hashable, str]
     tunings = {key: row.config["tuning"] for key, row in rows.items()}
     names = _differing_keys([tuning for tuning in tunings.values() if _is_tuned(tuning)])
     tuning_notes = {
-        key: ", ".join(f"{n} {t.get(n)}" for n in names) if _is_tuned(t) else UNTUNED_NOTE
+        key: ", ".join(f"{n} {_value_text(t, n)}" for n in names) if _is_tuned(t) else UNTUNED_NOTE
         for key, t in tunings.items()
     }
     if len(set(tuning_notes.values())) == len(tuning_notes):

@@ -55,3 +55,16 @@ def test_long_heads_are_cut_only_where_that_keeps_them_apart() -> None:
     assert shorten_head(names[0], heads[0], "") == "frozen"
     other = [rows[0], RowSummary("frozen", "linear", 1, {0: 1.0}, header=about)]
     assert display_names(other)[0].endswith("…"), "still cut where nothing else is like it"
+
+
+def test_a_key_that_is_absent_is_shown_with_its_default() -> None:
+    """A default of nothing reads as a switch."""
+    tunings = ({"steps": 5}, {"steps": 5, "optimizer": "start-rates", "untuned_weight": 0.5})
+    rows = [
+        RowSummary("aim", "otam", 1, {0: 1.0}, header={"identity": {"config": {"tuning": tuning}}})
+        for tuning in tunings
+    ]
+    assert display_names(rows) == [
+        "aim (optimizer adamw, untuned_weight off)",
+        "aim (optimizer start-rates, untuned_weight 0.5)",
+    ]
