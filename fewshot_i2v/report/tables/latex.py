@@ -36,16 +36,12 @@ def latex_table(table: Table, *, caption: str, label: str) -> str:
     alignments = "".join("l" if heading in LEFT_COLUMNS else "r" for heading in columns)
     head = " & ".join(_escape(_HEADINGS.get(heading, heading)) for heading in columns)
     cells = [[_tex_cell(cell, bold=False) for cell in column] for column in columns.values()]
-    body = [_protected(" & ".join(line)) + r" \\" for line in zip(*cells, strict=True)]
     return "\n".join(
         [
             *(f"% {_one_line(note)}" for note in table.notes),
             *_table_start(caption, label, alignments),
             rf"    {head} \\",
-            r"    \midrule",
-            *(f"    {line}" for line in body),
-            r"    \bottomrule",
-            r"  \end{tabular}",
+            *_body_lines(cells),
             r"\end{table}",
         ]
     )
@@ -71,21 +67,24 @@ def latex_paper_table(
                  for i, cell in enumerate(cells)]
             )  # fmt: skip
     columns += [[_tex_cell(cell, bold=False) for cell in cells] for cells in table.further.values()]
-    body = [_protected(" & ".join(line)) + r" \\" for line in zip(*columns, strict=True)]
     return "\n".join(
         [
             *(f"% {_one_line(note)}" for note in comments),
             *_table_start(caption, label, alignments),
             *(_group_lines(table, n_names) if grouped else ()),
             rf"    {' & '.join(map(_escape, headings))} \\",
-            r"    \midrule",
-            *(f"    {line}" for line in body),
-            r"    \bottomrule",
-            r"  \end{tabular}",
+            *_body_lines(columns),
             *_note_lines(table.notes),
             r"\end{table}",
         ]
     )
+
+
+def _body_lines(columns: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table below its headings, from its columns of cells in LaTeX."""
+    body = [_protected(" & ".join(line)) + r" \\" for line in zip(*columns, strict=True)]
+    rows = (f"    {line}" for line in body)
+    return [r"    \midrule", *rows, r"    \bottomrule", r"  \end{tabular}"]
 
 
 def _group_lines(table: PaperTable, n_names: int) -> list[str]:
