@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from fewshot_i2v.models.checkpoints.starting_point import StartingPoint, read_start
     from fewshot_i2v.models.encoders.loading import load_encoder
     from fewshot_i2v.report.comparison.compare_runs import ComparisonTable, compare
+    from fewshot_i2v.report.plan.learning_curves import LearningCurves, learning_curve
     from fewshot_i2v.report.plan.sample_size_plan import SampleSizePlan, plan
     from fewshot_i2v.runs.row_summary import RowSummary
     from fewshot_i2v.runs.run_folder import read_run
@@ -70,6 +71,7 @@ __all__ = [
     "FewshotError",
     "Interval",
     "LabelCheck",
+    "LearningCurves",
     "Prediction",
     "RowSummary",
     "SampleSizePlan",
@@ -93,6 +95,7 @@ __all__ = [
     "export_open_clip",
     "find_segments",
     "fit",
+    "learning_curve",
     "load_adapter",
     "load_config",
     "load_encoder",
@@ -128,6 +131,8 @@ _MODULES = {
     "update_model": "evaluation.fitting.update",
     "compare": "report.comparison.compare_runs",
     "ComparisonTable": "report.comparison.compare_runs",
+    "learning_curve": "report.plan.learning_curves",
+    "LearningCurves": "report.plan.learning_curves",
     "plan": "report.plan.sample_size_plan",
     "SampleSizePlan": "report.plan.sample_size_plan",
     "write_report": "evaluation.run_report",

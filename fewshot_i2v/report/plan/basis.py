@@ -160,7 +160,7 @@ def read_pilot(run: Path, request: PlanRequest) -> PlanBasis:
     for key in ("accuracy", "common", "pairing"):
         if getattr(request, key) is not None:
             raise UsageError(f"--{key} is assumed where there is no pilot; {run} is one. Drop it")
-    selected = _select_rows(run, request.shot)
+    selected = read_one_evaluation(run, request.shot)
     summary = selected[0].summary
     rows, row_remarks = _row_spreads(selected)
     if not rows:
@@ -198,22 +198,28 @@ def read_pilot(run: Path, request: PlanRequest) -> PlanBasis:
         rows=tuple(rows),
         pairs=tuple(pairs),
         remarks=tuple(remarks),
-        split=_split_source(config["split"], summary.header),
+        split=split_source(config["split"], summary.header),
         subset=config["subset"],
         split_digest=str(summary.identity.get("split", {}).get("digest", "")),
         reuses_clips=not is_disjoint,
     )
 
 
-def _split_source(name: str, header: Mapping[str, Any]) -> str:
-    """Return the name of a shipped split, else the path that the pilot read, if it is there."""
+def split_source(name: str, header: Mapping[str, Any]) -> str:
+    """Returns the name of a shipped split, else the path that the pilot read, if it is there."""
     path = str(header.get("split", {}).get("path", ""))
     is_shipped = name in data_names("episodes")
     return path if path and not is_shipped and Path(path).is_file() else name
 
 
-def _select_rows(run: Path, shots: Sequence[int]) -> list[RecordedRow]:
-    """Read the rows of one evaluation with some numbers of shots; without any, all."""
+def read_one_evaluation(run: Path, shots: Sequence[int]) -> list[RecordedRow]:
+    """Reads the rows of one evaluation with some numbers of shots; without any, all.
+
+    Raises:
+        UsageError: when there is no run folder, the rows are of several settings, or none has such
+            a shot.
+        RecordError: when a run folder is damaged.
+    """
     all_rows = read_compared_rows([run])
     folder_by_table = {table_key(row.summary): row.summary.folder for row in all_rows}
     if len(folder_by_table) > 1:
