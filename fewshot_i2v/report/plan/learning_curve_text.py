@@ -21,7 +21,7 @@ _FASTEST = f"{FASTEST:g} times as fast"
 
 def render_learning_curves(curves: LearningCurves) -> str:
     """Formats learning curves as plain text: what was measured, what is expected, the answers."""
-    lines = [*wrap_notes([curves.title]), ""]
+    lines = [*wrap_notes([", ".join([curves.title, *curves.legend])]), ""]
     if curves.target is not None:
         lines += [*_bullets([_answer(row, curves) for row in curves.rows]), ""]
     for heading, columns in _tables(curves):
@@ -40,11 +40,11 @@ def _answer(row: RowCurve, curves: LearningCurves) -> str:
         accuracy = next(point.accuracy for point in row.points if point.shot == row.reached)
         doubt = "" if row.is_shown else ", of which the interval does not make sure"
         return (
-            f"{row.name}: {count_text(row.reached, 'clip')} of each class reach {target} "
+            f"{_name(row)}: {count_text(row.reached, 'clip')} of each class reach {target} "
             f"({_percent(accuracy.mean)} %{doubt})."
         )
     start = (
-        f"{row.name}: {_percent(last.accuracy.mean)} % with {count_text(last.shot, 'clip')} of "
+        f"{_name(row)}: {_percent(last.accuracy.mean)} % with {count_text(last.shot, 'clip')} of "
         f"each class; {target}"
     )
     if row.needed is None:
@@ -71,14 +71,13 @@ def _needed_phrase(needed: NeededShots) -> str:
 def _tables(curves: LearningCurves) -> Iterator[tuple[str, dict[str, list[str]]]]:
     """The tables with their headings: measured, then expected."""
     shots = sorted({point.shot for row in curves.rows for point in row.points})
-    names = [row.name for row in curves.rows]
     cells = [
         {point.shot: _percent(point.accuracy.mean) for point in row.points} for row in curves.rows
     ]
     columns = {str(shot): [row.get(shot, EMPTY) for row in cells] for shot in shots}
-    yield "Measured accuracy %, by labelled clips of each class", {"row": names} | columns
+    yield "Measured accuracy %, by labelled clips of each class", _names(curves.rows) | columns
     grown = [row for row in curves.rows if row.expected]
-    expected: dict[str, list[str]] = {"row": [row.name for row in grown]}
+    expected = _names(grown)
     for i, factor in enumerate((2, MAX_FACTOR)):
         values = [row.expected[i] for row in grown]
         one_shot = len({value.shot for value in values}) == 1
@@ -86,6 +85,20 @@ def _tables(curves: LearningCurves) -> Iterator[tuple[str, dict[str, list[str]]]
             _expected_cell(value, with_shot=not one_shot) for value in values
         ]
     yield "Expected accuracy % [may be], beyond the clips that were measured", expected
+
+
+def _names(rows: Sequence[RowCurve]) -> dict[str, list[str]]:
+    """The first columns of a table: the rows, and their heads where these differ."""
+    columns = {"row": [row.adapter for row in rows]}
+    return (
+        columns | {"head": [row.head for row in rows]} if any(row.head for row in rows) else columns
+    )
+
+
+def _name(row: RowCurve) -> str:
+    """Name of a row in a sentence, as in those of the table of results."""
+    head = "plain head" if row.head == EMPTY else row.head
+    return row.adapter + (f" ({head})" if head else "")
 
 
 def _expected_cell(value: ExpectedAccuracy, *, with_shot: bool) -> str:

@@ -11,7 +11,9 @@ from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import FewshotError, UsageError
 from fewshot_i2v.report.comparison.baselines import names_by_row
 from fewshot_i2v.report.plan.basis import read_one_evaluation, split_source
+from fewshot_i2v.report.tables.short_names import ShortNames, short_head_names
 from fewshot_i2v.runs.prediction_reader import RecordedRow
+from fewshot_i2v.runs.row_names import shorten_head
 from fewshot_i2v.runs.row_summary import RowSummary
 from fewshot_i2v.runs.run_index import setting_text, way_of
 from fewshot_i2v.statistics.intervals import (
@@ -50,6 +52,8 @@ class RowCurve:
 
     Attributes:
         name: display name of the row.
+        adapter: `name` without the head.
+        head: short name of the head, as in a table; empty where all rows have the same.
         points: what was measured, by ascending number of clips.
         expected: of twice and `MAX_FACTOR` times the largest number of clips; empty without growth.
         reached: the smallest number of clips from which on every measured accuracy is at least the
@@ -60,6 +64,8 @@ class RowCurve:
     """
 
     name: str
+    adapter: str
+    head: str
     points: tuple[MeasuredPoint, ...]
     expected: tuple[ExpectedAccuracy, ...]
     reached: int | None = None
@@ -103,6 +109,7 @@ class LearningCurves:
         level: of intervals and ranges.
         rows: at least one.
         remarks: what was left out, and why.
+        legend: what the heads have in common, where their names are short.
         most_shots: labelled clips that the smallest class of the split has beside the query clips;
             None where that is not known.
     """
@@ -112,6 +119,7 @@ class LearningCurves:
     level: float
     rows: tuple[RowCurve, ...]
     remarks: tuple[str, ...]
+    legend: tuple[str, ...] = ()
     most_shots: int | None = None
 
     @property
@@ -154,11 +162,15 @@ def learning_curve(
     target = None if accuracy is None else accuracy / 100
     rows = read_one_evaluation(Path(run), ())
     curves, remarks = [], []
+    short_names = _short_names(rows)
+    heads = {row.summary.head: cell for row, cell in zip(rows, short_names.cells, strict=True)}
     for name, members in _rows_by_name(rows).items():
         usable, left_out = _usable_rows(members)
         remarks += [f"{name}: {text}" for text in left_out]
         if usable:
-            curves.append(_row_curve(name, usable, target, level))
+            label = next(iter(members.values())).summary.head
+            names = (name, shorten_head(name, label, ""), heads[label])
+            curves.append(_row_curve(names, usable, target, level))
     if not any(curve.expected for curve in curves):
         raise UsageError(_too_few_text(Path(run), rows))
     short = [curve.name for curve in curves if not curve.expected]
@@ -169,7 +181,22 @@ def learning_curve(
         )
     summary = rows[0].summary
     title = setting_text(summary.config, way_of(summary))
-    return LearningCurves(title, target, level, tuple(curves), tuple(remarks), _most_shots(summary))
+    return LearningCurves(
+        title,
+        target,
+        level,
+        tuple(curves),
+        tuple(remarks),
+        tuple(short_names.legend),
+        _most_shots(summary),
+    )
+
+
+def _short_names(rows: Sequence[RecordedRow]) -> ShortNames:
+    """Short names of the heads as in the table of results; empty where all have the same."""
+    labels = [row.summary.head for row in rows]
+    several = len(set(labels)) > 1
+    return next(short_head_names(labels)) if several else ShortNames([""] * len(rows))
 
 
 def _most_shots(summary: RowSummary) -> int | None:
@@ -213,8 +240,12 @@ def _usable_rows(
 
 
 def _row_curve(
-    name: str, rows: Mapping[int, RecordedRow], target: float | None, level: float
+    names: tuple[str, str, str],
+    rows: Mapping[int, RecordedRow],
+    target: float | None,
+    level: float,
 ) -> RowCurve:
+    """Fit the curve of a row; `names` are its name, adapter and head."""
     accuracies = {shot: row.summary.accuracies for shot, row in rows.items()}
     points = tuple(
         MeasuredPoint(
@@ -230,7 +261,7 @@ def _row_curve(
         if target is not None
     )
     if len(points) < WINDOW:
-        return RowCurve(name, points, (), reached, is_shown)
+        return RowCurve(*names, points, (), reached, is_shown)
     answers = {shot: len(row.predictions[0].correct) for shot, row in rows.items()}
     curve = fit_learning_curve(accuracies, answers, level)
     last = points[-1].shot
@@ -238,7 +269,7 @@ def _row_curve(
     needed = None
     if target is not None and reached is None:
         needed = curve.shots_for(target)
-    return RowCurve(name, points, expected, reached, is_shown, needed, curve)
+    return RowCurve(*names, points, expected, reached, is_shown, needed, curve)
 
 
 def _reached(points: Sequence[MeasuredPoint], target: float) -> int | None:
