@@ -2,13 +2,14 @@
 
     python scripts/coverage_of_learning_curves.py RUN... --json FILE
 
-RUN are folders of evaluations without fine-tuning, each row with many numbers of labelled clips per
-class. Of each row the first three and more numbers of clips are taken as if they were all, with the
-first 30 episodes and with all; then what is expected of larger ones, up to four times as many, is
-held against what was measured there over all episodes. `error` is expected less measured, in
-points; `within` is how often the measured accuracy is in the range, `below` and `above` how often
-it is outside. Then the same for the numbers of clips: the accuracy measured with each larger number
-is the target, and `enough` is how often that number is at least the least one that was said.
+RUN are folders of finished evaluations without fine-tuning, each row with many numbers of
+labelled clips per class. Of each row the first three and more numbers of clips are taken as if
+they were all, with the first 30 episodes and with all; then what is expected of larger ones, up
+to four times as many, is held against what was measured there over all episodes. `error` is
+expected less measured, in points; `within` is how often the measured accuracy is in the range,
+`below` and `above` how often it is outside. Then the same for the numbers of clips: the accuracy
+measured with each larger number is the target, and `enough` is how often that number is at least
+the least one that was said.
 """
 
 from __future__ import annotations

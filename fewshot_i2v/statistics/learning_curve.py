@@ -2,10 +2,11 @@
 
 The log-odds of the accuracy grow about in proportion to the logarithm of the number of clips, and
 later more slowly, where something else than clips is missing. So the growth over the last numbers
-of clips is carried on for what is expected, and the range reaches from no further growth to one
-that is `FASTEST` times as fast. `scripts/coverage_of_learning_curves.py` measured how often that
-holds. The form is ours; extrapolating such curves by several laws is studied by Mahmood et al.,
-How Much More Data Do I Need?, CVPR 2022, https://arxiv.org/abs/2207.01725.
+of clips is carried on for what is expected, and the range reaches from no further change to one
+that is `FASTEST` times as fast. A few rows fall, such as class means where clips of a scene are in
+several classes; so does then what is expected. `scripts/coverage_of_learning_curves.py` measured
+how often that holds. The form is ours; extrapolating such curves by several laws is studied by
+Mahmood et al., How Much More Data Do I Need?, CVPR 2022, https://arxiv.org/abs/2207.01725.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ class ExpectedAccuracy:
     Attributes:
         shot: labelled clips per class.
         mean: expected accuracy, 0..1.
-        low: accuracy without further growth, less what few episodes leave open, 0..1.
-        high: accuracy with the fastest growth, and what few episodes leave open, 0..1.
+        low: accuracy without further growth (where the row falls: with the fastest fall), less what
+            few episodes leave open, 0..1.
+        high: accuracy with the fastest growth (where the row falls: without further fall), and what
+            few episodes leave open, 0..1.
     """
 
     shot: int
@@ -79,8 +82,8 @@ class LearningCurve:
 
     @property
     def slope(self) -> float:
-        """Growth of the log-odds for each unit of the logarithm of clips; never below 0."""
-        return max(0.0, float(self._slope_weights() @ self.log_odds))
+        """Growth of the log-odds for each unit of the logarithm of clips; below 0 for a fall."""
+        return float(self._slope_weights() @ self.log_odds)
 
     @property
     def limit(self) -> int:
@@ -99,13 +102,15 @@ class LearningCurve:
                 f"measured to {MAX_FACTOR} times as many"
             )
         last, distance = float(self.log_odds[-1]), log(shot / self.shots[-1])
-        flat_error, fast_error = self._error(0.0), self._error(FASTEST * distance)
-        high = max(last + flat_error, last + FASTEST * self.slope * distance + fast_error)
+        # without further change, and with the fastest one
+        ends = [
+            (last + reach * self.slope, self._error(reach)) for reach in (0.0, FASTEST * distance)
+        ]
         return ExpectedAccuracy(
             shot,
             _accuracy(last + self.slope * distance),
-            _accuracy(last - flat_error),
-            _accuracy(high),
+            _accuracy(min(value - error for value, error in ends)),
+            _accuracy(max(value + error for value, error in ends)),
         )
 
     def shots_for(self, accuracy: float) -> NeededShots:

@@ -59,12 +59,20 @@ def test_clips_for_an_accuracy_are_counted() -> None:
     assert curve.shots_for(line(200)).least is None
 
 
-@pytest.mark.parametrize("means", [{1: 0.6, 2: 0.6, 4: 0.6}, {1: 0.7, 2: 0.65, 4: 0.6}])
-def test_a_curve_that_does_not_grow_is_not_expected_to(means: dict[int, float]) -> None:
-    curve = constant(means)
+def test_a_curve_that_does_not_grow_is_not_expected_to() -> None:
+    curve = constant({1: 0.6, 2: 0.6, 4: 0.6})
     expected = curve.expect(16)
     assert expected.low == expected.mean == expected.high == pytest.approx(0.6)
     assert curve.shots_for(0.61).least is None
+
+
+def test_a_curve_that_falls_may_go_on_falling() -> None:
+    curve = constant({shot: line(shot, -SLOPE) for shot in (1, 2, 4)})
+    expected = curve.expect(8)
+    assert expected.mean == pytest.approx(line(8, -SLOPE))
+    assert expected.high == pytest.approx(line(4, -SLOPE))
+    assert expected.low == pytest.approx(line(4 * 2**FASTEST, -SLOPE))
+    assert curve.shots_for(line(4, -SLOPE) + 0.01).least is None
 
 
 def test_the_range_has_what_few_episodes_leave_open() -> None:
