@@ -45,3 +45,18 @@ def test_expectations_are_held_against_what_was_measured(
     far = lines["sweep", "all episodes", "2 to 4 times"]
     assert (far["expectations"], far["above, %"], far["enough, %"]) == (1, 100, 0)
     assert lines["all runs", "30 episodes", "up to 2 times"]["expectations"] == 1
+
+
+def test_what_was_recorded_is_what_is_claimed() -> None:
+    record = json.loads(
+        (ROOT / "scripts/benchmarks/results/learning-curve-coverage.json").read_text()
+    )
+    guide = (ROOT / "fewshot_i2v/statistics/README.md").read_text(encoding="utf-8")
+    assert f"of {len(record['curves'])} rows without fine-tuning" in " ".join(guide.split())
+    lines = [line for line in record["lines"] if line["run"] == "all runs"]
+    assert len(lines) == 4
+    for line in lines:
+        median, wide = line["error, median of sizes"], line["error, 95 % of sizes within"]
+        said = f"| {line['expectations']} | {median:.1f}, {wide:.1f}"
+        assert said in guide
+        assert f"| {line['within, %']:.0f} % | {line['enough, %']:.0f} % |" in guide
