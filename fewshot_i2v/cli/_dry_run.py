@@ -54,7 +54,7 @@ def evaluation_lines(plan: Plan) -> list[str]:
             f"intervals; there may be up to {config['max_episodes']:,} of each row."
         )
     notes += _note_on_processes(cost)
-    notes += dict.fromkeys(row["remark"] for row in rows if row.get("remark"))
+    notes += plan["notes"]
     return [*align_columns(columns, _LEFT, WIDTH), "", *wrap_notes(notes)]
 
 

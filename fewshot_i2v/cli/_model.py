@@ -106,5 +106,7 @@ def load_classifier(model: Path, limits: dict[str, Any], **flags: Any) -> FewSho
         workers=flags["workers"],
         limits=LimitsConfig.model_validate(values),
     )
+    for note in classifier.scorer.notes:
+        click.echo(f"note: {note}", err=True)
     classifier.scorer.on_note = lambda note: click.echo(note, err=True)
     return classifier

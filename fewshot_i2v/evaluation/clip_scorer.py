@@ -56,6 +56,7 @@ from fewshot_i2v.models.factory import build_head
 from fewshot_i2v.models.heads.base.head import Head, Scorer
 from fewshot_i2v.models.prefix_store import PrefixStore
 from fewshot_i2v.statistics.temperature import softmax
+from fewshot_i2v.tuning.emulation import MODEL_ADVICE, emulation_note
 from fewshot_i2v.tuning.run_context import clips_per_pass, open_clip_cache
 from fewshot_i2v.utils.limits import ClipLimits
 from fewshot_i2v.utils.resources import default_cache_folder
@@ -83,8 +84,9 @@ class ClipScorer:
         classes: their names, in the order of the scores.
         encoder: the frozen encoder.
         model: content of the file of a fitted model; None for an export.
-        notes: what went wrong with cached features or memory, which changes no prediction.
-        on_note: called with each of these; by default it is added to `notes`.
+        notes: that the device emulates the precision of the model, and what went wrong with cached
+            features or memory; nothing of it changes a prediction.
+        on_note: called with each further one; by default it is added to `notes`.
 
     Raises:
         CheckpointError: when there is no head, or its classes have no names.
@@ -135,7 +137,8 @@ class ClipScorer:
             cache_limit=cache_limit,
         )
         self._part_size = PartSize(on_halved=self._say_halved)
-        self.notes: list[str] = []
+        note = emulation_note(self._encoder.prefix_tower(self._head.grid_sizes), MODEL_ADVICE)
+        self.notes: list[str] = [note] if note else []
         self.on_note: Callable[[str], object] = self.notes.append
         files = None
         if feature_cache:

@@ -24,6 +24,7 @@ from fewshot_i2v.data.synthetic.generate import class_names, encode, render_clip
 from fewshot_i2v.data.video.clip_cache import ClipCache
 from fewshot_i2v.data.video.reader import DecodeOptions
 from fewshot_i2v.errors import FewshotError, UsageError
+from fewshot_i2v.utils import environment
 from fewshot_i2v.utils.environment import count_cores
 from fewshot_i2v.utils.resources import PACKAGE_FOLDER
 from fewshot_i2v.utils.sizes import format_size
@@ -150,9 +151,14 @@ def _check_devices() -> HealthCheck:
         properties = torch.cuda.get_device_properties(index)
         gpus.append({"name": properties.name, "memory": int(properties.total_memory)})
     cores = count_cores()
-    values = {"cpu_cores": cores, "gpus": gpus, "auto": "cuda" if gpus else "cpu"}
+    auto = "cuda" if gpus else "cpu"
+    has_products = environment.has_bfloat16_products(torch.device(auto))
+    precision = "mixed" if has_products else "fp32"
+    values = {"cpu_cores": cores, "gpus": gpus, "auto": auto, "precision": precision}
     names = [f"cuda:{i} {gpu['name']}, {format_size(gpu['memory'])}" for i, gpu in enumerate(gpus)]
-    fact = "; ".join([*names, f"cpu, {cores} cores"]) + f"; auto is {values['auto']}"
+    fact = "; ".join([*names, f"cpu, {cores} cores"]) + f"; auto is {auto}"
+    # what `resolve_precision` does, and `emulation_note` says
+    fact += f"; precision auto is {precision}" + ("" if has_products else ", bf16 is emulated")
     if gpus or shutil.which("nvidia-smi") is None:
         return HealthCheck("devices", "ok", fact, values=values)
     fact += "; a driver for NVIDIA GPUs is installed, and torch sees no GPU"

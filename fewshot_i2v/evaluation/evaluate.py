@@ -16,6 +16,7 @@ from fewshot_i2v.evaluation.engines.driver import EngineRun
 from fewshot_i2v.evaluation.engines.jobs import WorkerPool
 from fewshot_i2v.evaluation.engines.process_estimate import estimate_processes
 from fewshot_i2v.evaluation.identity import absolute_path
+from fewshot_i2v.evaluation.precision_notes import precision_notes
 from fewshot_i2v.evaluation.results import EvaluationResult
 from fewshot_i2v.evaluation.row_execution import (
     ALL_EPISODES,
@@ -37,7 +38,7 @@ from fewshot_i2v.statistics.sequential_stopping import decide_stopping
 from fewshot_i2v.tuning.generation_cost import generation_cost
 from fewshot_i2v.utils.environment import count_cores, reset_peak_memory
 from fewshot_i2v.utils.patience import WAIT_SECONDS, Patience
-from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, stage
+from fewshot_i2v.utils.progress import OverallProgress, Task, overall_progress, show_notes, stage
 
 
 def evaluate(
@@ -104,6 +105,8 @@ def _run(
     runners = build_row_runners(context)
     for runner in runners:  # all of them, before any row is written
         check_run(config.output_folder / runner.row.slug, runner.identity())
+    shown_notes = precision_notes(runners) if progress else []
+    show_notes(progress, [f"note: {note}" for note in shown_notes])
     engine_run = None if pool is None else EngineRun(context, runners, pool)
 
     def _run_rows() -> list[RowSummary]:
@@ -126,10 +129,14 @@ def _run(
         way=context.way,
         split=context.split.name,
         encoder=config.encoder.name,
-        remarks=tuple(dict.fromkeys(note for runner in runners for note in runner.notes)),
+        remarks=tuple(note for note in _notes_of(runners) if note not in shown_notes),
         stopped=stopped,
         setting=setting_text(runners[0].row.identity(), context.way),
     )
+
+
+def _notes_of(runners: Sequence[RowRunner]) -> list[str]:
+    return list(dict.fromkeys(note for runner in runners for note in runner.notes))
 
 
 def _named_rows(runners: Sequence[RowRunner], rows: Sequence[RowSummary]) -> tuple[RowSummary, ...]:
@@ -297,11 +304,12 @@ def dry_run(
         one_thread: measure small encoders with one thread, see `TimeEstimator`.
 
     Returns:
-        `config` (resolved), `first_episode` (the clips by name), and `cost`: clips to read, those
-        whose files are missing, those to generate and the seconds of that, and for each row its
-        clips, seconds and memory, reckoned from short trials on clips of noise, see
-        `time_estimate`; likewise for one process per core, where that is known. Reading the clips
-        comes on top. With `until` it is that of the episodes before the first look.
+        `config` (resolved), `first_episode` (the clips by name), `notes` (on how the rows would
+        run), and `cost`: clips to read, those whose files are missing, those to generate and the
+        seconds of that, and for each row its clips, seconds and memory, reckoned from short trials
+        on clips of noise, see `time_estimate`; likewise for one process per core, where that is
+        known. Reading the clips comes on top. With `until` it is that of the episodes before the
+        first look.
 
     Raises:
         FewshotError: as `run`, also where the output folder holds another run.
@@ -336,4 +344,9 @@ def dry_run(
         "trials": estimator.trials(),
     }
     resolved = config.model_dump(mode="json")
-    return {"config": resolved, "first_episode": first_episode.to_dict(), "cost": cost}
+    return {
+        "config": resolved,
+        "first_episode": first_episode.to_dict(),
+        "notes": _notes_of(runners),
+        "cost": cost,
+    }

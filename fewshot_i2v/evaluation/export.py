@@ -19,6 +19,7 @@ from fewshot_i2v.config.start_names import names_of_starts
 from fewshot_i2v.errors import AdapterError, ConfigError, ExportError, UsageError
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.export_folder import encoder_files, origin_facts, write_export_folder
+from fewshot_i2v.evaluation.precision_notes import precision_notes
 from fewshot_i2v.evaluation.row_expansion import expand_rows, load_config
 from fewshot_i2v.evaluation.row_runner import RowRunner, TunedGroup
 from fewshot_i2v.models.checkpoints.files import require_empty
@@ -27,6 +28,7 @@ from fewshot_i2v.runs.episode_record import EpisodeRecord, accuracy_of
 from fewshot_i2v.runs.header import recorded_root
 from fewshot_i2v.runs.run_folder import RunData, read_run
 from fewshot_i2v.utils.environment import use_threads
+from fewshot_i2v.utils.progress import show_notes
 
 LocationOverride = str | Path | None
 """Where something is, given anew; None: where it was."""
@@ -376,6 +378,7 @@ def export_episode(
     row = _RecordedRow.read(Path(run))
     batch = row.batch_of(episode)
     runner = row.build_runner(batch[-1], overrides, limits)
+    show_notes(progress, [f"note: {note}" for note in precision_notes([runner])])
     return _export(row, runner, batch, episode, Path(out), merge=merge, progress=progress)
 
 

@@ -39,6 +39,7 @@ from fewshot_i2v.evaluation.identity import (
 )
 from fewshot_i2v.evaluation.inputs import load_inputs, support_labels
 from fewshot_i2v.evaluation.memory_notes import part_notes
+from fewshot_i2v.evaluation.precision_notes import precision_notes
 from fewshot_i2v.evaluation.step_memory import FirstLimit, find_first_limit
 from fewshot_i2v.models.adapters.base.adapted_encoder import AdaptedEncoder
 from fewshot_i2v.models.adapters.base.adapter import Adapter
@@ -206,7 +207,8 @@ class RowRunner:
     @property
     def notes(self) -> list[str]:
         """Notes for the user about how the row runs."""
-        notes = [*row_notes(self.row, self.context, self.start), *self.memory_notes]
+        notes = row_notes(self.row, self.context, self.start) + precision_notes([self])
+        notes += self.memory_notes
         config = self.context.config
         sections = filter(None, (config.tuning, config.recipes.get(self.row.adapter.name)))
         are_set = {key for section in sections for key in section.model_fields_set}

@@ -56,6 +56,7 @@ from fewshot_i2v.training.output_folder import (
 )
 from fewshot_i2v.training.state import AnotherTrainingError, TrainingProgress
 from fewshot_i2v.training.validation import EpisodicValidation
+from fewshot_i2v.tuning.emulation import emulation_note
 from fewshot_i2v.tuning.generation_cost import generation_cost
 from fewshot_i2v.tuning.run_context import RunContext, resolve_device, resolve_precision
 from fewshot_i2v.utils.environment import device_name, peak_memory_mb, reader_versions
@@ -171,8 +172,8 @@ class _TrainingSetup:
         }
 
     def notes(self, requested: TrainingConfig) -> list[str]:
-        """Returns notes for the user: what the training begins from, and where rates come from."""
-        notes = self.start_notes()
+        """Returns notes for the user: on start and precision, and where rates come from."""
+        notes = self.start_notes() + self.precision_notes()
         if requested.recipe != "none":
             notes.append(self.recipe.remark)
         if requested.takes_lr_by_width:
@@ -185,6 +186,12 @@ class _TrainingSetup:
         if self.start is None:
             return []
         return start_notes(self.start, self.objective, self.context.encoder)
+
+    def precision_notes(self) -> list[str]:
+        """Returns the note that the device emulates the precision, if it does."""
+        objective = self.objective
+        note = emulation_note(objective.encoder.prefix_tower(objective.grid_sizes))
+        return [note] if note else []
 
     def training_facts(self, status: TrainingProgress, digest: str) -> dict[str, Any]:
         """Returns what a starting point records about its training."""
@@ -332,7 +339,7 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
 
     Returns:
         `config` (resolved), `recipe` (what is taken from it, and what is not), `notes` (on the
-        starting point that it begins from, and on what is in the output folder), `classes`
+        starting point that it begins from, the precision, and the output folder), `classes`
         (training and validation), `first_batch` (the clips of the first step by name) and `cost`:
         clips to read and to generate, seconds of the steps and memory, reckoned from short trials
         with a few clips of noise; generating, reading and augmenting clips, and validations, come
@@ -343,7 +350,7 @@ def dry_run(config: TrainingConfig) -> dict[str, Any]:
     """
     check_output(config.output_folder)
     setup = _TrainingSetup.of(config)
-    notes = [*setup.start_notes(), *_notes_on_output(setup)]
+    notes = [*setup.start_notes(), *setup.precision_notes(), *_notes_on_output(setup)]
     validation_clips = [] if setup.validation is None else setup.validation.clips
     seconds, memory = _measure_micro_batch(setup)
     config = setup.config

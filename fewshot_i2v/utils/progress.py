@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 from tqdm import tqdm
 
 from fewshot_i2v.utils.printable import printable, terminal_stream
+from fewshot_i2v.utils.text_table import wrap_notes
 from fewshot_i2v.utils.timing import format_seconds
 
 if TYPE_CHECKING:
@@ -249,6 +250,12 @@ def show_note(progress: bool | OverallProgress, text: str) -> None:
     if progress.display.disable if isinstance(progress, OverallProgress) else not progress:
         return
     _Bar.write(text, file=terminal_stream())
+
+
+def show_notes(progress: bool | OverallProgress, notes: Iterable[str]) -> None:
+    """Writes notes above the bars, wrapped, where progress is shown; as `show_note`."""
+    for line in wrap_notes(notes):
+        show_note(progress, line)
 
 
 @contextmanager

@@ -53,12 +53,13 @@ class FakeEvaluation(ModuleType):
     ) -> dict[str, Any]:
         self.config = config
         row = {"adapter": "frozen", "start": "fresh", "head": "linear", "shot": 1}
-        row |= {"episodes": 4, "clips": 3, "seconds": 130.0, "memory_mb": 1200, "remark": "slow"}
+        row |= {"episodes": 4, "clips": 3, "seconds": 130.0, "memory_mb": 1200}
         cost = {"clips": 3, "device": "cpu", "rows": [row], "seconds": 130.0, "memory_mb": 1200}
         cost["trials"] = {"adapters": 1, "heads": 2}
         cost["missing_clips"] = []
         cost |= {"clips_to_generate": 3, "generation_seconds": 2.0}
-        return {"config": config.model_dump(mode="json"), "first_episode": {}, "cost": cost}
+        plan = {"config": config.model_dump(mode="json"), "first_episode": {}}
+        return plan | {"notes": ["slow"], "cost": cost}
 
 
 @pytest.fixture(autouse=True)

@@ -98,7 +98,7 @@ def test_gpus_are_listed_with_their_memory(tmp_path: Path, monkeypatch: pytest.M
     check = _checks(tmp_path)["devices"]
     assert check.status == "ok"
     assert check.fact.startswith("cuda:0 NVIDIA X, 141 GB; cuda:1 NVIDIA X, 141 GB; cpu, ")
-    assert check.fact.endswith("auto is cuda")
+    assert "; auto is cuda; precision auto is " in check.fact
 
 
 def test_own_adapters_are_loaded_and_broken_ones_are_notes(

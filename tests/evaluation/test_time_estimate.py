@@ -219,7 +219,7 @@ def test_processes_are_named_where_they_save_much(
     cost = {"clips": 3, "device": "cpu", "rows": [row], "seconds": seconds, "memory_mb": 900}
     cost |= {"trials": {"adapters": 1, "heads": 1}, "missing_clips": [], "processes": processes}
     cost |= {"clips_to_generate": 0}
-    text = " ".join(evaluation_lines({"cost": cost, "config": {}}))
+    text = " ".join(evaluation_lines({"cost": cost, "config": {}, "notes": []}))
     assert ("--engine processes divides the episodes among 2 processes" in text) == is_named
     assert ("1,800 MiB" in text) == is_named
 

@@ -9,6 +9,7 @@ from typing import Any
 from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
 from fewshot_i2v.evaluation.fitting.job import MIN_CLASSES_TO_REJECT, FitJob
 from fewshot_i2v.evaluation.fitting.preparation import prepare_fit
+from fewshot_i2v.evaluation.precision_notes import precision_notes
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.evaluation.row_work import count_work
 from fewshot_i2v.evaluation.time_estimate import TimeEstimator
@@ -87,7 +88,8 @@ def forecast_fit(labelled: LabelledClips, *, reject: float = 0.05, **settings: A
     methods = estimate_methods(job, runners, rejects=reject > 0)
     device = str(job.context.encoder.tower.device)
     clips, classes = len(job.clips.names), len(job.classes)
-    return FitForecast(clips, classes, tuple(methods), device, tuple(job.notes))
+    notes = (*job.notes, *precision_notes(runners))
+    return FitForecast(clips, classes, tuple(methods), device, notes)
 
 
 def estimate_methods(

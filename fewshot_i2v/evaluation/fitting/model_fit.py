@@ -25,6 +25,7 @@ from fewshot_i2v.evaluation.fitting.preparation import prepare_fit
 from fewshot_i2v.evaluation.fitting.race import Race
 from fewshot_i2v.evaluation.fitting.rejection import choose_rejection
 from fewshot_i2v.evaluation.fitting.workers import FitWorkers
+from fewshot_i2v.evaluation.precision_notes import precision_notes
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.evaluation.support_features import encode_support, support_tensors
 from fewshot_i2v.models.checkpoints.adapter_checkpoint import checkpoint_content
@@ -38,6 +39,7 @@ from fewshot_i2v.models.checkpoints.model_file import (
 )
 from fewshot_i2v.statistics.shares import Share
 from fewshot_i2v.statistics.temperature import fit_temperature
+from fewshot_i2v.utils.progress import show_notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +119,7 @@ def _try_rows(
     runners = [job.runner(row, shot, position) for position, row in enumerate(rows)]
     for runner in runners:
         _ = runner.sizes  # raises before anything is computed
+    _say_precision(job, runners)
     if not job.folds:
         candidates = [
             Candidate(runner.row, runner.parameters, None, None, 0.0, runner.position)
@@ -126,6 +129,13 @@ def _try_rows(
     _note_seen_starts(job, runners)
     static_keys = _encode_for_static_rows(job, runners)
     return Race(job, runners, stops=race, rejects=rejects).run(static_keys)
+
+
+def _say_precision(job: FitJob, runners: Sequence[RowRunner]) -> None:
+    """Shows that the device emulates the precision, or notes it where nothing is shown."""
+    notes = precision_notes(runners)
+    show_notes(job.progress, [f"note: {note}" for note in notes])
+    job.notes += [] if job.progress else notes
 
 
 def _note_seen_starts(job: FitJob, runners: Sequence[RowRunner]) -> None:

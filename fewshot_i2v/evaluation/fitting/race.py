@@ -22,8 +22,7 @@ from fewshot_i2v.evaluation.fitting.workers import IsEnough, PredictedBatches, p
 from fewshot_i2v.evaluation.row_runner import RowRunner
 from fewshot_i2v.statistics.method_choice import cannot_be_best
 from fewshot_i2v.statistics.shares import Share, share_of
-from fewshot_i2v.utils.progress import show_note
-from fewshot_i2v.utils.text_table import wrap_notes
+from fewshot_i2v.utils.progress import show_notes
 
 
 class Race:
@@ -74,8 +73,7 @@ class Race:
 
     def _show_forecast(self, tuned: Sequence[RowRunner]) -> None:
         methods = estimate_methods(self._job, tuned, rejects=self._rejects)
-        for line in wrap_notes([forecast_line(methods, stops=self._stops)]):
-            show_note(self._job.progress, line)
+        show_notes(self._job.progress, [forecast_line(methods, stops=self._stops)])
 
     def _predict(
         self,
