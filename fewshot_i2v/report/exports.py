@@ -31,6 +31,7 @@ from fewshot_i2v.report.analysis.run_analysis import CalibrationMetrics
 from fewshot_i2v.report.page.summary_text import section_summary
 from fewshot_i2v.report.tables.interval_text import EMPTY
 from fewshot_i2v.report.tables.latex import (
+    PACKAGES,
     constant_columns,
     label_slug,
     latex_paper_table,
@@ -169,7 +170,7 @@ def _markdown(sections: Sequence[ReportSection], title: str, losses: LossesByRow
 
 
 def _latex(sections: Sequence[ReportSection], title: str, losses: LossesByRow) -> str:
-    blocks = ["% needs \\usepackage{booktabs}; the file is UTF-8"]
+    blocks = [f"% needs \\usepackage{{{','.join(PACKAGES)}}}; the file is UTF-8"]
     blocks += [f"% {' '.join(title.split())}"] if title else []
     labels: Counter[str] = Counter()
     for section in sections:

@@ -1,4 +1,7 @@
-"""Tables as LaTeX for a paper: booktabs, a caption of one sentence, only columns that vary."""
+"""Tables as LaTeX for a paper: booktabs, a caption of one sentence, only columns that vary.
+
+The document needs the packages of `PACKAGES`.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,17 @@ _ESCAPES = {
     "±": r"$\pm$", "−": "$-$", "…": r"\ldots{}", "†": r"\dag{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "‡": r"\ddag{}",
 }  # fmt: skip
+PACKAGES = ("booktabs", "graphicx")
+"""What the tables use: rules, and `\\resizebox`."""
+# the width of a column of text is known to the document alone
+_SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+"""Begins what is made as narrow as the text where it is wider, and is else left as it is."""
 _HEADINGS = {ACCURACY_HEADING: "accuracy %"}
 """Headings that are other ones in a paper."""
 
 
 def latex_table(table: Table, *, caption: str, label: str) -> str:
-    r"""Format a table as LaTeX; the document needs the package booktabs.
+    r"""Format a table as LaTeX.
 
     A mean is `$84.0 \pm 6.4$`, or `$90.3^{+4.8}_{-8.5}$` where the two sides differ. What the
     intervals cover stands in comments above it, for the text of the paper. The label is without
@@ -50,7 +58,7 @@ def latex_table(table: Table, *, caption: str, label: str) -> str:
 def latex_paper_table(
     table: PaperTable, *, caption: str, label: str, comments: Sequence[str] = ()
 ) -> str:
-    r"""Format the table of a paper as LaTeX; the document needs the package booktabs.
+    r"""Format the table of a paper as LaTeX.
 
     Means are as in `latex_table`; those of `table.best` are bold. What numbers and marks mean
     stands below the table, `comments` in comments above it.
@@ -84,7 +92,7 @@ def _body_lines(columns: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table below its headings, from its columns of cells in LaTeX."""
     body = [_protected(" & ".join(line)) + r" \\" for line in zip(*columns, strict=True)]
     rows = (f"    {line}" for line in body)
-    return [r"    \midrule", *rows, r"    \bottomrule", r"  \end{tabular}"]
+    return [r"    \midrule", *rows, r"    \bottomrule", r"  \end{tabular}}"]
 
 
 def _group_lines(table: PaperTable, n_names: int) -> list[str]:
@@ -104,6 +112,7 @@ def _table_start(caption: str, label: str, alignments: str) -> list[str]:
         r"  \centering",
         rf"  \caption{{{_escape(caption)}}}",
         rf"  \label{{tab:{label_slug(label)}}}",
+        f"  {_SHRINK}",
         rf"  \begin{{tabular}}{{{alignments}}}",
         r"    \toprule",
     ]

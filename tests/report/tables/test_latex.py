@@ -20,7 +20,7 @@ from tests.report.page.page_samples import row, section
 NASTY = r"[a]|b_c&d%e#f$g{h}~i^j\k<l>*`"
 DOCUMENT = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
-\usepackage{booktabs}
+\usepackage{booktabs,graphicx}
 \begin{document}
 %s
 \end{document}
@@ -48,7 +48,8 @@ def check(tex: str) -> None:
         ValueError: for an unbalanced brace or formula, a special character in text, an environment
             that is not closed, a line with another number of cells than columns, or a label twice.
     """
-    text = "\n".join(line for line in tex.splitlines() if not line.startswith("%"))
+    lines = (line for line in tex.splitlines() if not line.startswith("%"))
+    text = "\n".join(re.sub(r"(?<!\\)%$", "", line) for line in lines)
     _check_groups(text)
     _check_environments(text)
     for alignments, lines in re.findall(
@@ -154,6 +155,16 @@ def test_pdflatex_takes_them(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+
+
+def test_a_table_is_made_as_narrow_as_the_text_where_it_is_wider() -> None:
+    tex = render_tables(sections(), ".tex")
+    shrink = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+    table = r"\n\s*\\begin\{tabular\}.*?\\end\{tabular\}\}\n"
+    tables = re.findall(re.escape(shrink) + table, tex, re.DOTALL)
+    assert len(tables) == tex.count(r"\begin{tabular}") > 6
+    assert tex.startswith("% needs \\usepackage{booktabs,graphicx};")
 
 
 def test_the_caption_is_one_sentence_and_there_is_a_label() -> None:
