@@ -69,17 +69,34 @@ def section_model(field: FieldInfo) -> type[BaseModel] | None:
     return None if annotation is MethodSpec else annotation
 
 
+def form_of(field: FieldInfo) -> str:
+    """How the values of a key are written, such as "NUMBER|off"; "" as its type says."""
+    forms = [mark.text for mark in field.metadata if isinstance(mark, ValueForm)]
+    return forms[0] if forms else ""
+
+
+def value_text(value: object, form: str = "") -> str:
+    """Formats a value as a user writes it behind a flag; several with spaces between.
+
+    Nothing (None) is "off" where the form of the key has that word, else "null", as in YAML.
+    """
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(value_text, value))
+    if value is None:
+        return "off" if form.endswith("|off") else "null"
+    return _format_plain(value)
+
+
 def _read_field(field: FieldInfo, default: object) -> ConfigKey:
     values = list(_possible_values(field.annotation))
     kinds = [value for value in values if isinstance(value, type)]
     kind = kinds[0] if kinds else str
-    forms = [mark.text for mark in field.metadata if isinstance(mark, ValueForm)]
-    forms += ["NAME[:KEY=VALUE,...]"] if kind is MethodSpec else []
+    form = form_of(field) or ("NAME[:KEY=VALUE,...]" if kind is MethodSpec else "")
     relative = [mark for mark in field.metadata if isinstance(mark, RelativeToFile)]
     return ConfigKey(
         kind=kind,
         choices=() if kinds else tuple(values),
-        form=forms[0] if forms else "",
+        form=form,
         several=get_args(field.annotation)[-1:] == (...,),
         relative=relative[0] if relative else None,
         default=REQUIRED if default is PydanticUndefined else _format_default(default),

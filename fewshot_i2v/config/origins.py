@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fewshot_i2v.config.base import CommonConfig
+from fewshot_i2v.config.keys import form_of, value_text
 from fewshot_i2v.config.loading import leaf_keys, nest_overrides
-from fewshot_i2v.config.method import MethodSpec
 
 # They say where things are and what they are called, and `split` has no default.
 _LOCATION_KEYS = {"name", "source", "split", "root", "output", "cache", "cache_limit", "workers"}
@@ -53,14 +53,19 @@ def _flatten_values(config: CommonConfig) -> dict[str, str]:
     nested = config.model_dump(exclude=_LOCATION_KEYS)
     values = {}
     for leaf in leaf_keys(nested):
-        value: Any = config
-        for key in leaf:
-            value = value[key] if isinstance(value, Mapping) else getattr(value, key)
-        values[".".join(leaf)] = _format_setting(value)
+        value, form = _value_and_form(config, leaf)
+        values[".".join(leaf)] = value_text(value, form)
     return values
 
 
-def _format_setting(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return " ".join(map(_format_setting, value))
-    return value.label if isinstance(value, MethodSpec) else str(value)
+def _value_and_form(config: CommonConfig, leaf: Sequence[str]) -> tuple[object, str]:
+    """Returns the value of a key, by its names from the outside, and how it is written."""
+    value: Any = config
+    form = ""
+    for key in leaf:
+        if isinstance(value, Mapping):
+            value = value[key]
+        else:
+            form = form_of(type(value).model_fields[key])
+            value = getattr(value, key)
+    return value, form

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fewshot_i2v.config.error_messages import translate_validation_error
+from fewshot_i2v.config.keys import config_keys, value_text
 from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.config.recipes import TrainingRecipe, training_recipes
 from fewshot_i2v.config.training import TrainingConfig
@@ -128,7 +129,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in _plain(values).items())
+    keys = config_keys(TrainingConfig)
+    return ", ".join(f"{key} {value_text(value, keys[key].form)}" for key, value in values.items())
 
 
 def _remark_without(config: TrainingConfig, objectives: list[str]) -> str:

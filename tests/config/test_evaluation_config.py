@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from fewshot_i2v.config.base import EncoderConfig
 from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig
-from fewshot_i2v.config.loading import config_schema
+from fewshot_i2v.config.loading import config_schema, load_train_config
 from fewshot_i2v.config.origins import find_setting_origins
 from fewshot_i2v.config.training import TrainingConfig
 from fewshot_i2v.errors import ConfigError, UnknownNameError, UsageError
@@ -73,6 +73,34 @@ def test_what_is_not_at_its_default_is_told_with_where_it_came_from() -> None:
     assert found["quickstart"]["episodes"] == "12"
     assert not {"tuning.lr", "start", "way", "split"} & found["quickstart"].keys()
     assert find_setting_origins(load_config({"split": "x"}), "mine", {}) == {}
+
+
+def test_what_is_not_at_its_default_is_told_as_a_user_writes_it() -> None:
+    """The same text in a file or behind a flag gives the same value again."""
+    config = {
+        "tuning.clip_norm": "off",
+        "tuning.temporal": True,
+        "recipes": {"aim": {"clip_norm": "off"}},
+        "feature_cache": False,
+    }
+    found = find_setting_origins(load_config("quickstart", config), "quickstart", config)
+    assert found["flags"] == {
+        "tuning.clip_norm": "off",
+        "tuning.temporal": "true",
+        "recipes.aim.clip_norm": "off",
+        "feature_cache": "false",
+    }
+    training = {"validation.subset": "off", "clip_norm": "off", "augment": "off"}
+    found = find_setting_origins(load_train_config("motions", training), "motions", training)
+    assert found["flags"] == {"validation.subset": "off", "clip_norm": "off"}
+    assert {key: value for key, value in found["motions"].items() if "augment" in key} == {
+        "augment.flip": "off",
+        "augment.crop_scale": "null",
+        "augment.colour": "0.0",
+        "augment.temporal": "false",
+    }
+    again = load_train_config("motions", {"augment.crop_scale": None, "validation.subset": "off"})
+    assert again.augment.crop_scale is None
 
 
 def test_the_name_is_the_file_stem_made_safe(tmp_path: Path) -> None:

@@ -71,6 +71,14 @@ def test_fields_of_a_recipe_are_those_of_a_training() -> None:
     assert {"steps", "lr", "head", "validation.every", "validation.head"} <= keys.keys()
 
 
+def test_the_remark_has_values_as_a_user_writes_them(sample: Path) -> None:
+    sample.write_text(SAMPLE.replace("steps: 40,", "steps: 40, clip_norm: off,"))
+    assert (
+        "aim.yaml): clip_norm off, head otam, lr 0.02,"
+        in take_recipe(load_train_config(_LEAST)).remark
+    )
+
+
 def test_keys_that_are_set_win_over_the_recipe(sample: Path) -> None:
     everything = {"steps", "lr", "head", "validation.every", "validation.head"}
     assert _taken().keys() == everything
