@@ -65,7 +65,7 @@ def test_the_python_example_runs(
     printed = capsys.readouterr().out
     assert re.search(r"st-adapter \(base-trained\) 1-shot: \d+\.\d %", printed)
     assert "accuracy % [95 %]" in printed
-    assert "What would change that: " in printed
+    assert "\nWhat would change that:\n- " in printed
     assert (tmp_path / "runs" / "example").is_dir()
 
 

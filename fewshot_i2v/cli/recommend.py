@@ -33,8 +33,8 @@ def command(runs: tuple[Path, ...], as_json: bool) -> None:
         echo_json([table.to_dict() for table in tables])
         return
     for i, table in enumerate(tables):
-        texts = wrap_notes([table.section.setting]), wrap_notes(table.sentences)
-        click.echo(("\n" if i else "") + "\n\n".join(map("\n".join, texts)))
+        setting = "\n".join(wrap_notes([table.section.setting]))
+        click.echo(("\n" if i else "") + f"{setting}\n\n{table.text()}")
     further = [r.next_episodes or 0 for table in tables for r in table.recommendations]
     episodes = max(further, default=0)
     echo_next(

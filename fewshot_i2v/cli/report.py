@@ -57,12 +57,16 @@ def command(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     hold the tables alone.
     """
     from fewshot_i2v.evaluation.run_report import write_report
-    from fewshot_i2v.report.tables.recommendation_text import section_recommendation
+    from fewshot_i2v.report.tables.recommendation_text import (
+        paragraph_lines,
+        section_recommendation,
+    )
 
     replaced = "; the file that was there is replaced" if out.exists() else ""
     sections = write_report(*runs, out=out, **options)
     click.echo(f"{out}: {format_size(out.stat().st_size)}{replaced}")
     for section in sections:
-        lines = [f"{section.title}:"] if len(sections) > 1 else []
-        click.echo("\n" + "\n".join(wrap_notes([*lines, *section_recommendation(section)])))
+        title = wrap_notes([f"{section.title}:"] if len(sections) > 1 else [])
+        lines = paragraph_lines(section_recommendation(section))
+        click.echo("\n" + "\n".join([*title, *lines]))
     echo_next(command_line("compare", *runs), command_line("show", runs[0], "--intervals"))

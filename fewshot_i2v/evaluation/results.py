@@ -72,7 +72,7 @@ class EvaluationResult:
         )
 
     def recommendation(self) -> str:
-        """Which row to use at each number of shots, and what would change that, in sentences.
+        """Which row to use at each number of shots, and a list of what would change that, as text.
 
         What other clips would show takes the predictions: `fewshot-i2v recommend` reads them.
         """
@@ -80,10 +80,15 @@ class EvaluationResult:
         from fewshot_i2v.report.analysis.recommendation import recommend_rows
         from fewshot_i2v.report.analysis.report_data import LEVEL
         from fewshot_i2v.report.tables.decision_text import RowPhrases
-        from fewshot_i2v.report.tables.recommendation_text import recommendation_sentences
+        from fewshot_i2v.report.tables.recommendation_text import (
+            paragraph_lines,
+            recommendation_paragraphs,
+        )
 
         rows = merge_seeds(self.rows)
-        return " ".join(recommendation_sentences(recommend_rows(rows, LEVEL), RowPhrases.of(rows)))
+        recommendations = recommend_rows(rows, LEVEL)
+        paragraphs = recommendation_paragraphs(recommendations, RowPhrases.of(rows))
+        return "\n".join(paragraph_lines(paragraphs))
 
     def matrix(self) -> str:
         """Adapters and starts against heads as Markdown, one table per number of shots."""

@@ -22,7 +22,12 @@ from fewshot_i2v.report.analysis.report_data import (
     read_report_row,
     sort_rows,
 )
-from fewshot_i2v.report.tables.recommendation_text import section_recommendation
+from fewshot_i2v.report.tables.recommendation_text import (
+    Paragraph,
+    paragraph_lines,
+    paragraph_sentences,
+    section_recommendation,
+)
 from fewshot_i2v.runs.repeated_rows import merge_repeated_frozen
 from fewshot_i2v.runs.row_names import name_rows
 from fewshot_i2v.runs.row_summary import RowSummary, check_duplicate_seeds
@@ -61,9 +66,18 @@ class TableRecommendation:
         return self.section.recommendations
 
     @property
-    def sentences(self) -> list[str]:
-        """Which row to use, and what would change that."""
+    def paragraphs(self) -> list[Paragraph]:
+        """Which row to use, and a list of what would change that."""
         return section_recommendation(self.section)
+
+    @property
+    def sentences(self) -> list[str]:
+        """The texts of the paragraphs and their points, one after another."""
+        return paragraph_sentences(self.paragraphs)
+
+    def text(self) -> str:
+        """Returns the paragraphs as `fewshot-i2v recommend` shows them."""
+        return "\n".join(paragraph_lines(self.paragraphs))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain types, for JSON."""

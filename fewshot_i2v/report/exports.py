@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -38,7 +38,11 @@ from fewshot_i2v.report.tables.latex import (
     latex_table,
 )
 from fewshot_i2v.report.tables.paper_table import paper_table
-from fewshot_i2v.report.tables.recommendation_text import section_recommendation
+from fewshot_i2v.report.tables.recommendation_text import (
+    Paragraph,
+    paragraph_sentences,
+    section_recommendation,
+)
 from fewshot_i2v.report.tables.section_tables import reliability_bins, section_tables
 from fewshot_i2v.report.tables.short_names import head_words
 from fewshot_i2v.report.tables.table import Table, escape_markdown
@@ -157,7 +161,7 @@ def _markdown(sections: Sequence[ReportSection], title: str, losses: LossesByRow
         blocks += [
             f"## {escape_markdown(section.title)}",
             escape_markdown(section.setting),
-            escape_markdown(" ".join(section_recommendation(section))),
+            *_markdown_paragraphs(section_recommendation(section)),
             *map(escape_markdown, section_summary(section)),
         ]
         first, *further = section_tables(section, losses)
@@ -167,6 +171,13 @@ def _markdown(sections: Sequence[ReportSection], title: str, losses: LossesByRow
         for table in further:
             blocks += [f"### {escape_markdown(table.title)}", *table.to_markdown()]
     return "\n\n".join(blocks) + "\n"
+
+
+def _markdown_paragraphs(paragraphs: Sequence[Paragraph]) -> Iterator[str]:
+    for paragraph in paragraphs:
+        yield escape_markdown(paragraph.text)
+        if paragraph.points:
+            yield "\n".join(f"- {escape_markdown(point)}" for point in paragraph.points)
 
 
 def _latex(sections: Sequence[ReportSection], title: str, losses: LossesByRow) -> str:
@@ -240,7 +251,7 @@ def _json(sections: Sequence[ReportSection], title: str, losses: LossesByRow) ->
                 "setting": section.setting,
                 "way": section.way,
                 "chance": section.chance,
-                "recommendation": section_recommendation(section),
+                "recommendation": paragraph_sentences(section_recommendation(section)),
                 "summary": section_summary(section),
                 "notes": list(
                     dict.fromkeys(

@@ -151,6 +151,11 @@ def wrap_notes(notes: Iterable[str]) -> list[str]:
     return [line for note in notes for line in wrap_text(note)]
 
 
+def bullet_lines(sentences: Iterable[str]) -> list[str]:
+    """Wrap sentences into lines of a list, each sentence behind a dash."""
+    return [line for text in sentences for line in wrap_text(text, first="- ", hanging="  ")]
+
+
 def unique_sentences(paragraphs: Iterable[str]) -> list[str]:
     """Split paragraphs into sentences, each once, in order of first appearance."""
     return list(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fewshot_i2v
 from tests.cli.conftest import Invoke
 from tests.cli.pilots import plain, some
 from tests.cli.pilots import write as write_pilot
@@ -28,6 +30,7 @@ def test_it_recommends_and_says_what_to_do_next(invoke: Invoke, runs: Path) -> N
     assert "encoder demo" in done.stdout
     assert "Use aim:scale=0.5: it beats frozen by 41.7" in done.stdout
     assert "with 325 trained parameters and 1.2 s an episode." in " ".join(done.stdout.split())
+    assert "\nWhat would change that:\n- " in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert f" fewshot-i2v report {runs} --out report.html\n" in done.stderr
 
@@ -54,6 +57,38 @@ def test_json_has_the_same(invoke: Invoke, runs: Path) -> None:
     assert " ".join(table["sentences"]).startswith("Use aim:scale=0.5")
 
 
+def test_terminal_report_and_python_show_the_same_list(
+    invoke: Invoke, runs: Path, tmp_path: Path
+) -> None:
+    (table,) = fewshot_i2v.recommend(runs)
+    text = table.text()
+    assert "\n- " in text
+    assert invoke("recommend", str(runs)).stdout.endswith(f"\n\n{text}\n")
+    page, guide = tmp_path / "t.html", tmp_path / "t.md"
+    assert invoke("report", str(runs), "--out", str(page)).stdout.endswith(f"\n\n{text}\n")
+    points = [point for paragraph in table.paragraphs for point in paragraph.points]
+    answer = re.search(r'<div class="summary">(.*?)</div>', page.read_text(), re.DOTALL)
+    assert answer is not None
+    items = re.findall(r"<li>(.*?)</li>", answer[1].replace("\u00a0", " "))
+    assert [re.sub("<.*?>", "", item) for item in items] == points
+    invoke("report", str(runs), "--out", str(guide))
+    listed = "What would change that:\n\n" + "\n".join(f"- {point}" for point in points)
+    assert f"{listed}\n" in guide.read_text().replace("\\", "")
+
+
+def test_a_page_of_several_evaluations_lists_the_points_in_its_contents(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    for way in (3, 5):
+        write(tmp_path / str(way), "aim", [1.0, 1.0, 0.75] * 3, way=way)
+        write(tmp_path / str(way), "frozen", [0.5, 0.75, 0.25] * 3, way=way)
+    page = tmp_path / "t.html"
+    invoke("report", str(tmp_path), "--out", str(page))
+    text = page.read_text()
+    contents = text[text.index("<nav") : text.index("</nav>")]
+    assert contents.count("<p>What would change that:</p>\n<ul>\n<li>") == 2
+
+
 def _differing(seed: int, n_changed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Answers of 14 episodes, and the same with a wrong one for a right one in some of them."""
     base = some(seed, 0.9, episodes=14)
@@ -75,7 +110,7 @@ def test_the_episodes_are_those_of_plan_and_compare(invoke: Invoke, tmp_path: Pa
     pairs = {pair["name"].split(" ")[0]: pair for pair in plain(invoke, str(tmp_path))["pairs"]}
     n_needed = pairs["bitfit"]["together"]
     assert pairs["temporal-embedding"]["together"] is None
-    number = f"about {n_needed:,} episodes would show a difference of 2 points between bitfit"
+    number = f"About {n_needed:,} episodes would show a difference of 2 points between bitfit"
     assert number in said
     assert f"--episodes {n_needed}" in done.stderr
     compared = json.loads(invoke("compare", str(tmp_path), "--json").stdout)

@@ -147,6 +147,7 @@ def test_json_has_everything_and_says_what_intervals_cover() -> None:
     assert "new classes" in rows[0]["interval_covers"]
     assert data["tables"][0]["summary"][0].startswith("With 1 clip per class")
     assert data["tables"][0]["recommendation"][0].startswith("Use aim: it beats frozen by ")
+    assert "What would change that:" in data["tables"][0]["recommendation"]
     assert rows[0]["episodes"] == 60
 
 

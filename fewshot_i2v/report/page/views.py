@@ -16,7 +16,7 @@ from fewshot_i2v.report.page.shown_episodes import ShownEpisode, extreme_episode
 from fewshot_i2v.report.page.summary_text import adjustment_notes, summarize
 from fewshot_i2v.report.tables.accuracy_table import chance_accuracy, sort_shots
 from fewshot_i2v.report.tables.interval_text import join_covers, join_methods
-from fewshot_i2v.report.tables.recommendation_text import section_recommendation
+from fewshot_i2v.report.tables.recommendation_text import Paragraph, section_recommendation
 from fewshot_i2v.report.tables.section_tables import (
     ReliabilityBin,
     reliability_bins,
@@ -93,11 +93,11 @@ class SectionView:
         return [row.interval for row in self.section.summaries]
 
     @cached_property
-    def answer(self) -> list[str]:
-        """The answer in plain words: the row to use, and what would change that."""
+    def answer(self) -> list[Paragraph]:
+        """The answer in plain words: the row to use, and a list of what would change that."""
         if self.section.recommendations:
             return section_recommendation(self.section)
-        return self._paragraphs[:1]
+        return [*map(Paragraph, self._paragraphs[:1])]
 
     @property
     def summary(self) -> list[str]:

@@ -12,7 +12,13 @@ from fewshot_i2v.report.plan.sample_size_plan import SampleSizePlan
 from fewshot_i2v.report.tables.interval_text import EMPTY
 from fewshot_i2v.report.tables.table import LEFT_COLUMNS
 from fewshot_i2v.statistics.sample_size import DisjointPlan, episodes_for_half_width
-from fewshot_i2v.utils.text_table import WIDTH, align_columns, count_text, wrap_notes, wrap_text
+from fewshot_i2v.utils.text_table import (
+    WIDTH,
+    align_columns,
+    bullet_lines,
+    count_text,
+    wrap_notes,
+)
 
 
 def render_plan(plan: SampleSizePlan) -> str:
@@ -29,14 +35,10 @@ def render_plan(plan: SampleSizePlan) -> str:
         *_assumption_notes(plan),
         *plan.remarks,
     ]
-    lines = [*wrap_notes([plan.title]), "", *_bullets(_answer_sentences(plan))]
+    lines = [*wrap_notes([plan.title]), "", *bullet_lines(_answer_sentences(plan))]
     for heading, columns in tables:
         lines += ["", *wrap_notes([heading]), "", *align_columns(columns, LEFT_COLUMNS, WIDTH)]
-    return "\n".join([*lines, "", "How to read it, and what is assumed", "", *_bullets(notes)])
-
-
-def _bullets(sentences: Iterable[str]) -> list[str]:
-    return [line for text in sentences for line in wrap_text(text, first="- ", hanging="  ")]
+    return "\n".join([*lines, "", "How to read it, and what is assumed", "", *bullet_lines(notes)])
 
 
 def _answer_sentences(plan: SampleSizePlan) -> Iterator[str]:

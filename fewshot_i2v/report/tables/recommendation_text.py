@@ -1,9 +1,10 @@
-"""Which adapter to use, in a plain sentence, and what would change that."""
+"""Which adapter to use, in a sentence or two, and a list of what would change that."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from fewshot_i2v.report.analysis.recommendation import (
     NAMED_RIVALS,
@@ -22,43 +23,77 @@ from fewshot_i2v.report.tables.table_notes import (
 )
 from fewshot_i2v.runs.row_summary import TOY_ENCODER_ADVICE, RowSummary
 from fewshot_i2v.statistics.sample_size import fewest_decisive_episodes
-from fewshot_i2v.utils.text_table import count_text, join_with_and
+from fewshot_i2v.utils.text_table import bullet_lines, count_text, join_with_and, wrap_notes
+
+_CHANGE_HEADING = "What would change that:"
 
 
-def section_recommendation(section: ReportSection) -> list[str]:
-    """Say which row of a section to use, as `recommendation_sentences`."""
+@dataclass(frozen=True)
+class Paragraph:
+    """A paragraph of a recommendation.
+
+    Attributes:
+        text: one or several sentences, or the heading of the points.
+        points: a sentence each, shown as a list below the text; mostly none.
+    """
+
+    text: str
+    points: tuple[str, ...] = ()
+
+
+def paragraph_lines(paragraphs: Iterable[Paragraph]) -> list[str]:
+    """Format paragraphs as lines of a terminal, their points as "- " lists."""
+    return [
+        line
+        for paragraph in paragraphs
+        for line in [*wrap_notes([paragraph.text]), *bullet_lines(paragraph.points)]
+    ]
+
+
+def paragraph_sentences(paragraphs: Iterable[Paragraph]) -> list[str]:
+    """List the texts of paragraphs and their points, for JSON."""
+    return [text for paragraph in paragraphs for text in (paragraph.text, *paragraph.points)]
+
+
+def section_recommendation(section: ReportSection) -> list[Paragraph]:
+    """Say which row of a section to use, as `recommendation_paragraphs`, between its warnings."""
     rows = section.summaries
-    sentences = recommendation_sentences(section.recommendations, RowPhrases.of(rows))
+    notes = incomplete_notes(rows)
+    if any(row.toy_encoder for row in rows):
+        notes.append(f"{TOY_ENCODER_NOTE} Add {TOY_ENCODER_ADVICE}.")
+    further = repeat_notes(rows)
     n_excluded = sum(row.seen for row in rows)
     if n_excluded and section.recommendations:
         counted = count_text(n_excluded, "row")
-        sentences.append(f"Not considered: {counted} whose start saw these classes or clips.")
-    sentences += repeat_notes(rows)
-    if any(row.toy_encoder for row in rows):
-        sentences.insert(0, f"{TOY_ENCODER_NOTE} Add {TOY_ENCODER_ADVICE}.")
-    return [*incomplete_notes(rows), *sentences]
+        further.insert(0, f"Not considered: {counted} whose start saw these classes or clips.")
+    paragraphs = recommendation_paragraphs(section.recommendations, RowPhrases.of(rows))
+    return [*map(Paragraph, notes), *paragraphs, *map(Paragraph, further)]
 
 
-def recommendation_sentences(
+def recommendation_paragraphs(
     recommendations: Sequence[Recommendation], phrases: RowPhrases
-) -> list[str]:
+) -> list[Paragraph]:
     """Say which row to use, at which numbers of shots, and what would change that.
 
-    It takes two sentences for each row that is recommended.
+    It takes two paragraphs for each row that is recommended; the second one is a list.
     """
     if not recommendations:
-        return ["No row can be recommended: none has an episode, or all saw these classes before."]
+        text = "No row can be recommended: none has an episode, or all saw these classes before."
+        return [Paragraph(text)]
     groups: dict[Hashable, list[Recommendation]] = defaultdict(list)
     for recommendation in recommendations:
         groups[phrases.key(recommendation.row)].append(recommendation)
     return [
-        sentence
+        paragraph
         for group in groups.values()
-        for sentence in (_use_sentence(group, phrases), _change_sentence(group, phrases))
+        for paragraph in (
+            Paragraph(_use_text(group, phrases)),
+            Paragraph(_CHANGE_HEADING, tuple(_change_points(group, phrases))),
+        )
     ]
 
 
-def _use_sentence(group: Sequence[Recommendation], phrases: RowPhrases) -> str:
+def _use_text(group: Sequence[Recommendation], phrases: RowPhrases) -> str:
     first = group[0]
     row, name = phrases.rows[first.row], phrases.join([first.row])
     shots = join_with_and([shots_text(r.decision.shot) for r in group])
@@ -68,12 +103,12 @@ def _use_sentence(group: Sequence[Recommendation], phrases: RowPhrases) -> str:
             "frozen encoder is not known (add --adapter frozen)."
         )
     if first.gain is None:
-        return _without_training_sentence(group, phrases)
+        return _without_training_text(group, phrases)
     gains = [_gain_text(r) for r in group]
     gains[0] = gains[0].replace(" at ", " points at ", 1)
     return (
-        f"Use {name}{_choice_text(group)}: it beats {phrases.baseline(first.decision)} "
-        f"{join_with_and(gains)}, {_cost_text(row)}."
+        f"Use {name}: it beats {phrases.baseline(first.decision)} {join_with_and(gains)}, "
+        f"{_cost_text(row)}.{_choice_text(group)}"
     )
 
 
@@ -81,7 +116,7 @@ def _choice_text(group: Sequence[Recommendation]) -> str:
     """Why a row is recommended that is not the highest; empty for the highest."""
     if all(r.row == r.decision.best.row for r in group):
         return ""
-    return ", the cheapest of the rows that cannot be told apart"
+    return " It is the cheapest of the rows that cannot be told apart."
 
 
 def _gain_text(recommendation: Recommendation) -> str:
@@ -102,7 +137,7 @@ def _cost_text(row: RowSummary) -> str:
     return f"{cost} and {'with ' * row.is_untuned}{row.seconds_per_episode:.2g} s an episode"
 
 
-def _without_training_sentence(group: Sequence[Recommendation], phrases: RowPhrases) -> str:
+def _without_training_text(group: Sequence[Recommendation], phrases: RowPhrases) -> str:
     first = group[0]
     shots = join_with_and([shots_text(r.decision.shot) for r in group])
     name = phrases.join([first.row])
@@ -114,32 +149,31 @@ def _without_training_sentence(group: Sequence[Recommendation], phrases: RowPhra
             comparisons=sum(len(r.decision.gains) * r.decision.n_baselines for r in group)
         )
         return (
-            f"Use {name} at {shots}, for now: so few episodes allow no verdict on an adapter; it "
+            f"Use {name} at {shots}, for now: so few episodes allow no verdict on an adapter. It "
             f"takes at least {n_needed}."
         )
     nearest = max(gains, key=lambda gain: gain.difference.mean)
     ends = format_ends(nearest.difference)
     size = f"{format_signed(nearest.difference.mean)} points{f' {ends}' if ends else ''}"
     return (
-        f"Use {name} at {shots}, without training: no adapter is shown to beat it; the nearest, "
+        f"Use {name} at {shots}, without training: no adapter is shown to beat it. The nearest, "
         f"{phrases.join([nearest.row])}, is at {size}."
     )
 
 
-def _change_sentence(group: Sequence[Recommendation], phrases: RowPhrases) -> str:
-    """What would change a recommendation: more episodes, other clips."""
-    other_clips = _other_clips_text([r for r in group if r.gain is not None])
+def _change_points(group: Sequence[Recommendation], phrases: RowPhrases) -> list[str]:
+    """What would change a recommendation, a sentence each: other rows, more episodes, clips."""
+    other_clips = _other_clips_points([r for r in group if r.gain is not None])
     hardest = max(group, key=lambda r: (bool(r.rivals), r.episodes or 0))
     if not hardest.rivals:
-        clauses = ["More episodes of these clips would not change that", other_clips]
-        return f"{'; '.join(filter(None, clauses))}."
-    rivals = list(dict.fromkeys(i for r in group for i in r.rivals[:NAMED_RIVALS]))
-    names = _distinct_names([*rivals, *(r.row for r in group)], phrases)
-    clauses = [
-        f"{phrases.join(rivals)} {_rival_text(hardest)}{_costs_text(rivals, names, phrases)}"
-    ]
-    clauses += _episodes_texts(hardest, names, phrases)
-    return f"What would change that: {'; '.join(filter(None, [*clauses, other_clips]))}."
+        return ["More episodes of these clips would not change that.", *other_clips]
+    named = [(i, r) for r in group for i in r.rivals[:NAMED_RIVALS]]
+    # a row at several numbers of shots is one rival
+    rivals: dict[Hashable, str] = {}
+    for i, recommendation in named:
+        rivals.setdefault(phrases.key(i), _rival_point(i, recommendation, phrases))
+    names = _distinct_names([*(i for i, _ in named), *(r.row for r in group)], phrases)
+    return [*rivals.values(), *_episodes_points(hardest, names, phrases), *other_clips]
 
 
 def _distinct_names(positions: Sequence[int], phrases: RowPhrases) -> dict[int, str]:
@@ -151,64 +185,50 @@ def _distinct_names(positions: Sequence[int], phrases: RowPhrases) -> dict[int, 
     return {i: phrases.join([i]) for i in positions}
 
 
-def _costs_text(rivals: Sequence[int], names: Mapping[int, str], phrases: RowPhrases) -> str:
-    """What each of the rows costs, behind their names; a row at several shots counts once."""
-    costs: dict[str, str] = {}
-    for i in rivals:
-        costs.setdefault(names[i], _cost_text(phrases.rows[i]))
-    if len(costs) == 1:
-        return f", {next(iter(costs.values()))}"
-    return f": {', '.join(f'{name} {cost}' for name, cost in costs.items())}"
-
-
-def _rival_text(recommendation: Recommendation) -> str:
-    """What is known of the first rival: how much higher it is than a row without training."""
+def _rival_point(rival: int, recommendation: Recommendation, phrases: RowPhrases) -> str:
+    """What is known of a row that may be as good, and what it costs."""
     gains = {gain.row: gain for gain in recommendation.decision.gains}
-    gain = gains.get(recommendation.rivals[0])
-    if recommendation.gain is not None or gain is None or gain.difference.mean < NOTABLE_DIFFERENCE:
-        return "may be as good"
-    return f"may be better ({format_signed(gain.difference.mean)} points so far)"
+    gain, known = gains.get(rival), "may be as good"
+    if recommendation.gain is None and gain and gain.difference.mean >= NOTABLE_DIFFERENCE:
+        known = f"may be better ({format_signed(gain.difference.mean)} points so far)"
+    return f"{phrases.join([rival])} {known}, {_cost_text(phrases.rows[rival])}."
 
 
-def _episodes_texts(
+def _episodes_points(
     recommendation: Recommendation, names: Mapping[int, str], phrases: RowPhrases
 ) -> list[str]:
     """How many episodes would tell a row and its rivals apart, or why that is not known."""
     row, n_needed = names[recommendation.row], recommendation.episodes
     n_run = phrases.rows[recommendation.row].episodes
-    untold = [
-        (names[i], f" in {spread.n_differing} of {spread.episodes} episodes")
+    points = [
+        f"{names[i]} differs from {row} in {spread.n_differing} of {spread.episodes} episodes: "
+        "too few to say how many would tell them apart."
         for i, spread in recommendation.untold.items()
     ]
-    texts = []
-    if untold:
-        (first, count), *others = untold
-        parts = [f"{first} differs from {row}{count}", *map("".join, others)]
-        texts.append(f"{join_with_and(parts)}: too few to say how many it takes")
-    size = f"a difference of {100 * NOTABLE_DIFFERENCE:g} points"
+    size = f"difference of {100 * NOTABLE_DIFFERENCE:g} points"
     if recommendation.told is not None and len(recommendation.rivals) > 1:
         size += f" between {names[recommendation.told]} and {row}"
     usual = recommendation.next_episodes == USUAL_EPISODES != n_needed
     if n_needed is not None and n_needed <= n_run:
-        texts.append(f"{size} would mostly have shown in these {n_run} episodes")
+        points.append(f"A {size} would mostly have shown in these {n_run} episodes.")
     elif n_needed is not None and not usual:
-        texts.append(f"about {n_needed:,} episodes would show {size} (--episodes {n_needed})")
+        points.append(f"About {n_needed:,} episodes would show a {size} (--episodes {n_needed}).")
     if usual:
-        texts.append(f"{USUAL_EPISODES} episodes tell more (--episodes {USUAL_EPISODES})")
-    return texts
+        points.append(f"{USUAL_EPISODES} episodes tell more (--episodes {USUAL_EPISODES}).")
+    return points
 
 
-def _other_clips_text(group: Sequence[Recommendation]) -> str:
-    """What the gains say of other clips of these classes."""
+def _other_clips_points(group: Sequence[Recommendation]) -> list[str]:
+    """What the gains say of other clips of these classes, in a sentence; none where nothing."""
     gains = [r.gain for r in group if r.gain is not None]
     if not gains:
-        return ""
+        return []
     if all(gain.decision.holds_on_other_clips for gain in gains):
-        return "the gain holds on other clips of these classes, too"
+        return ["The gain holds on other clips of these classes, too."]
     if all(gain.other_clips is None for gain in gains):
-        return ""
+        return []
     ends = [format_ends(gain.other_clips) for gain in gains if gain.other_clips is not None]
     known = [text for text in ends if text]
     if len(known) < len(gains):
-        return "other clips: what they would show is not known, 30 episodes or more tell"
-    return f"other clips: the gain may be another, {join_with_and(known)}"
+        return ["What other clips would show is not known: that takes 30 episodes or more."]
+    return [f"On other clips the gain may be another: {join_with_and(known)} points."]
