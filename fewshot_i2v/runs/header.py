@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -310,6 +311,31 @@ def check_clip_digests(path: Path, recorded: Mapping[str, str], digests: Mapping
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _AbsentKey:
+    """A key that a section of an identity leaves out.
+
+    Attributes:
+        key: with dots.
+        section: the keys beside it.
+    """
+
+    key: str
+    section: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """Says what its absence stands for."""
+        # here, since readers of records do without pydantic
+        from fewshot_i2v.config.absent_keys import values_of_absent_keys
+
+        values = values_of_absent_keys()
+        if self.key in values:
+            return _short_json(values[self.key])
+        if self.key == "config.training_seed":  # another seed, not a value of its own
+            return f"not set (seed {self.section.get('seed')} is used)"
+        return "absent"
+
+
 def precision_advice(stored: Mapping[str, Any], differing: Iterable[str]) -> str:
     """Returns the flag that continues a run of another precision, after a semicolon, or "".
 
@@ -333,15 +359,13 @@ def differences(stored: object, requested: object, key: str = "") -> Iterator[st
         for name in [*stored, *(name for name in requested if name not in stored)]:
             nested_key = f"{key}.{name}" if key else name
             yield from differences(
-                stored.get(name, _ABSENT), requested.get(name, _ABSENT), nested_key
+                stored.get(name, _AbsentKey(nested_key, stored)),
+                requested.get(name, _AbsentKey(nested_key, requested)),
+                nested_key,
             )
     elif stored != requested or isinstance(stored, bool) != isinstance(requested, bool):
-        # here, since readers of records do without pydantic
-        from fewshot_i2v.config.absent_keys import values_of_absent_keys
-
-        values = values_of_absent_keys()
         texts = [
-            _short_json(values.get(key, _ABSENT) if value is _ABSENT else value)
+            str(value) if isinstance(value, _AbsentKey) else _short_json(value)
             for value in (stored, requested)
         ]
         yield f"{key}: {texts[0]} in the folder, {texts[1]} requested"

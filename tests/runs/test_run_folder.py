@@ -130,7 +130,16 @@ def test_each_differing_key_of_the_identity_is_named_with_both_values(tmp_path: 
         ({"frame_order": "reversed"}, {}, '"reversed" in the folder, "natural" requested'),
         ({}, {"start": "mine"}, '"fresh" in the folder, "mine" requested'),
         ({"inner": {}}, {"inner": {"views": 2}}, "1 in the folder, 2 requested"),
-        ({}, {"training_seed": 3}, "absent in the folder, 3 requested"),
+        (
+            {"seed": 7},
+            {"seed": 7, "training_seed": 3},
+            "not set (seed 7 is used) in the folder, 3 requested",
+        ),
+        (
+            {"seed": 0, "training_seed": 0},  # the same values, but another row
+            {"seed": 0},
+            "0 in the folder, not set (seed 0 is used) requested",
+        ),
     ],
 )
 def test_a_key_that_has_its_default_is_shown_with_it(
