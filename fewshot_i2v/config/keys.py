@@ -15,6 +15,8 @@ from fewshot_i2v.config.base import ValueForm
 from fewshot_i2v.config.file_names import RelativeToFile
 from fewshot_i2v.config.method import MethodSpec
 
+OFF = "off"
+"""Stands for None in the values of some keys."""
 REQUIRED = "required"
 """Stands for the default of a key that has none."""
 
@@ -40,6 +42,11 @@ class ConfigKey:
     relative: RelativeToFile | None
     default: str
     description: str
+
+    @property
+    def has_off(self) -> bool:
+        """Whether the word off stands for None."""
+        return _has_off(self.form)
 
 
 def config_keys(model: type[BaseModel], defaults: BaseModel | None = None) -> dict[str, ConfigKey]:
@@ -83,8 +90,12 @@ def value_text(value: object, form: str = "") -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(map(value_text, value))
     if value is None:
-        return "off" if form.endswith("|off") else "null"
+        return OFF if _has_off(form) else "null"
     return _format_plain(value)
+
+
+def _has_off(form: str) -> bool:
+    return form.endswith(f"|{OFF}")
 
 
 def _read_field(field: FieldInfo, default: object) -> ConfigKey:

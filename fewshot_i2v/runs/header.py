@@ -364,11 +364,16 @@ def differences(stored: object, requested: object, key: str = "") -> Iterator[st
                 nested_key,
             )
     elif stored != requested or isinstance(stored, bool) != isinstance(requested, bool):
-        texts = [
-            str(value) if isinstance(value, _AbsentKey) else _short_json(value)
-            for value in (stored, requested)
-        ]
+        texts = [_value_text(key, value) for value in (stored, requested)]
         yield f"{key}: {texts[0]} in the folder, {texts[1]} requested"
+
+
+def _value_text(key: str, value: object) -> str:
+    if value is None:
+        from fewshot_i2v.config.absent_keys import keys_with_off
+
+        value = "off" if key in keys_with_off() else None
+    return str(value) if isinstance(value, _AbsentKey) else _short_json(value)
 
 
 def _short_json(value: object) -> str:

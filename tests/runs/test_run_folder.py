@@ -130,6 +130,7 @@ def test_each_differing_key_of_the_identity_is_named_with_both_values(tmp_path: 
         ({"frame_order": "reversed"}, {}, '"reversed" in the folder, "natural" requested'),
         ({}, {"start": "mine"}, '"fresh" in the folder, "mine" requested'),
         ({"inner": {}}, {"inner": {"views": 2}}, "1 in the folder, 2 requested"),
+        ({}, {"lr_by_width": {"64": 0.1}}, '{} in the folder, {"64": 0.1} requested'),
         (
             {"seed": 7},
             {"seed": 7, "training_seed": 3},
@@ -147,6 +148,21 @@ def test_a_key_that_has_its_default_is_shown_with_it(
 ) -> None:
     (line,) = differences({"config": stored}, {"config": requested})
     assert line.partition(": ")[2] == shown
+
+
+def test_off_is_shown_as_the_word_that_sets_it() -> None:
+    """Files hold null for it; other keys have null in files of a user, too."""
+    stored = {"clip_norm": None, "tuning": {"clip_norm": None, "batch": None}}
+    requested = {"clip_norm": 1.0, "tuning": {"clip_norm": 0.5, "batch": 4}}
+    stored |= {"validation": {"subset": "val"}}
+    requested |= {"validation": {"subset": None}}
+    lines = differences({"config": stored}, {"config": requested})
+    assert [line.removeprefix("config.") for line in lines] == [
+        'clip_norm: "off" in the folder, 1.0 requested',
+        'tuning.clip_norm: "off" in the folder, 0.5 requested',
+        "tuning.batch: null in the folder, 4 requested",
+        'validation.subset: "val" in the folder, "off" requested',
+    ]
 
 
 def test_every_key_that_an_identity_can_leave_out_has_a_value() -> None:
