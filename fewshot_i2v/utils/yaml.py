@@ -259,8 +259,10 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    # unusual spaces and line ends survive only as escapes
+    # unusual spaces and line ends survive only as escapes, those of a text of several lines aside
     style = None if text.isprintable() else '"'
+    if text.endswith("\n") and text.replace("\n", "").isprintable():
+        style = "|"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

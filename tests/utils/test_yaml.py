@@ -226,7 +226,10 @@ def test_what_is_not_a_file_is_refused_without_waiting(tmp_path: Path) -> None:
 
 
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
-    ["1e-3", "010", "0o7", "no", "null", "~", "<<", "%a", "- a", "a: b", "# c", " x ", "\t", "1_0"]
+    (
+        *("1e-3", "010", "0o7", "no", "null", "~", "<<", "%a", "- a", "a: b", "# c", " x ", "\t"),
+        *("1_0", "a: {\n  b\n}\n", "\n", " a\nb\n", "a \n", "# a\n- b\n\n", "a\u2028b\n"),
+    )
 )
 _scalars = (
     _texts
@@ -253,6 +256,10 @@ def test_dump_keeps_order_and_writes_repeats_out() -> None:
     shared = [1, 2]
     text = dump_yaml({"b": shared, "a": (shared, Path("x/y")), "c": "no"})
     assert text == "b:\n- 1\n- 2\na:\n- - 1\n  - 2\n- x/y\nc: 'no'\n"
+
+
+def test_dump_writes_a_text_of_several_lines_as_a_block() -> None:
+    assert dump_yaml({"a": "b:\n  {c}\n", "d": "e"}) == "a: |\n  b:\n    {c}\nd: e\n"
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, {1: 2}, b"x", {1, 2}, object()])
