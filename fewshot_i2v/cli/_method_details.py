@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,8 @@ def show_details(kind: registry.MethodKind, name: str, *, as_json: bool) -> None
             f"{key}={format_value(setting)}" for key, setting in preset["options"].items()
         )
         _echo_entry(f"{preset['name']}: {values}", preset["source"])
+    if details["citation"]:
+        click.echo(f"\nto cite it, in BibTeX:\n{textwrap.indent(details['citation'], '  ')}")
 
 
 def _echo_entry(title: str, description: str) -> None:
@@ -90,6 +93,7 @@ def _collect_details(kind: registry.MethodKind, name: str) -> dict[str, Any]:
         "summary": info.summary,
         "origin": info.origin,
         "source": cls.source,
+        "citation": inspect.cleandoc(str(cls.citation or "")),
         **{key: getattr(cls, member) for key, (member, _) in _FACTS[kind].items()},
         "options": _option_entries(cls.Options),
         "presets": presets,

@@ -148,6 +148,17 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
         BLOCK,
         "ValueError: not yet",
     ),
+    "no_author": (
+        [
+            (
+                "    identity_at_init",
+                '    citation = "@misc{a, title = {A}, year = {1}, url = {u}}"\n'
+                "    identity_at_init",
+            )
+        ],
+        "it says what it is",
+        "citation: the entry a has no author; the entry a has the year '1'; expected",
+    ),
     "wrong_size_stated": (
         [("9,216 for", "9,000 for")],
         "its documentation says how many parameters it has",

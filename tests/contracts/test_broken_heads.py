@@ -23,6 +23,16 @@ INIT = (
     "        self.scale = torch.nn.Parameter(VALUE)\n"
 )
 MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
+    "no_bibtex": (
+        [(SOURCE, f'{SOURCE}    citation = "Doe, A Head, 2024"\n')],
+        "it says what it is",
+        "citation is not BibTeX: expected an entry such as @misc",
+    ),
+    "unknown_option": (
+        [(SOURCE, f'{SOURCE}    option_citations = {{"heat": ""}}\n')],
+        "it says what it is",
+        "option_citations names heat, no option of it",
+    ),
     "transposed": (
         [(RETURN, f"return ({SCORES}).transpose(-1, -2)")],
         "logits have the right shape and type",

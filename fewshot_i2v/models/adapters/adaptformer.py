@@ -69,6 +69,16 @@ class AdaptFormer(Adapter):
         "Chen, Ge, Tong, Wang, Song, Wang, Luo, AdaptFormer: Adapting Vision Transformers for "
         "Scalable Visual Recognition, NeurIPS 2022, https://arxiv.org/abs/2205.13535"
     )
+    citation = """
+    @inproceedings{chen2022adaptformer,
+      author = {Chen, Shoufa and Ge, Chongjian and Tong, Zhan and Wang, Jiangliu and Song, Yibing
+        and Wang, Jue and Luo, Ping},
+      title = {{AdaptFormer}: Adapting Vision Transformers for Scalable Visual Recognition},
+      booktitle = {Advances in Neural Information Processing Systems},
+      year = {2022},
+      url = {https://arxiv.org/abs/2205.13535},
+    }
+    """
     identity_at_init = True
     frame_order = "no"
     display_note = "spatial only"

@@ -99,6 +99,16 @@ class AIM(FrameEmbeddingAdapter):
         "Yang, Zhu, Xie, Zhang, Chen, Li, AIM: Adapting Image Models for Efficient Video Action "
         "Recognition, ICLR 2023, https://arxiv.org/abs/2302.03024"
     )
+    citation = """
+    @inproceedings{yang2023aim,
+      author = {Yang, Taojiannan and Zhu, Yi and Xie, Yusheng and Zhang, Aston and Chen, Chen and
+        Li, Mu},
+      title = {{AIM}: Adapting Image Models for Efficient Video Action Recognition},
+      booktitle = {International Conference on Learning Representations},
+      year = {2023},
+      url = {https://arxiv.org/abs/2302.03024},
+    }
+    """
     identity_at_init = True
     frame_order = "embedding"
     presets = _PRESETS

@@ -133,9 +133,20 @@ class BitFit(BlockwiseAdapter):
     """
 
     source = (
-        "Ben Zaken, Ravfogel, Goldberg, BitFit: Simple Parameter-efficient Fine-tuning for "
+        "Ben Zaken, Goldberg, Ravfogel, BitFit: Simple Parameter-efficient Fine-tuning for "
         "Transformer-based Masked Language-models, ACL 2022, https://arxiv.org/abs/2106.10199"
     )
+    citation = """
+    @inproceedings{benzaken2022bitfit,
+      author = {{Ben Zaken}, Elad and Goldberg, Yoav and Ravfogel, Shauli},
+      title = {{BitFit}: Simple Parameter-efficient Fine-tuning for Transformer-based Masked
+        Language-models},
+      booktitle = {Annual Meeting of the Association for Computational Linguistics (Short Papers)},
+      pages = {1--9},
+      year = {2022},
+      url = {https://arxiv.org/abs/2106.10199},
+    }
+    """
     identity_at_init = True
     frame_order = "no"
     display_note = "spatial only"

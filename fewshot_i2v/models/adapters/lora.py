@@ -223,6 +223,16 @@ class LoRA(BlockwiseAdapter):
         "Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen, LoRA: Low-Rank Adaptation of Large "
         "Language Models, ICLR 2022, https://arxiv.org/abs/2106.09685"
     )
+    citation = """
+    @inproceedings{hu2022lora,
+      author = {Hu, Edward J. and Shen, Yelong and Wallis, Phillip and Allen-Zhu, Zeyuan and Li,
+        Yuanzhi and Wang, Shean and Wang, Lu and Chen, Weizhu},
+      title = {{LoRA}: Low-Rank Adaptation of Large Language Models},
+      booktitle = {International Conference on Learning Representations},
+      year = {2022},
+      url = {https://arxiv.org/abs/2106.09685},
+    }
+    """
     identity_at_init = True
     frame_order = "no"
     display_note = "spatial only"

@@ -132,6 +132,18 @@ class MAdapter(Adapter):
         "Image Understanding, vol. 249, article 104150, 2024, "
         "https://doi.org/10.1016/j.cviu.2024.104150"
     )
+    citation = """
+    @article{li2024madapter,
+      author = {Li, Rongchang and Xu, Tianyang and Wu, Xiao-Jun and Li, Linze and Yang, Xiao and
+        Shen, Zhongwei and Kittler, Josef},
+      title = {{M-adapter}: Multi-level image-to-video adaptation for video action recognition},
+      journal = {Computer Vision and Image Understanding},
+      volume = {249},
+      pages = {104150},
+      year = {2024},
+      url = {https://doi.org/10.1016/j.cviu.2024.104150},
+    }
+    """
     identity_at_init = True
     frame_order = "yes"
     display_note = "reconstruction"

@@ -120,6 +120,15 @@ class STAdapter(Adapter):
         "Pan, Lin, Zhu, Shao, Li, ST-Adapter: Parameter-Efficient Image-to-Video Transfer "
         "Learning, NeurIPS 2022, https://arxiv.org/abs/2206.13559"
     )
+    citation = """
+    @inproceedings{pan2022stadapter,
+      author = {Pan, Junting and Lin, Ziyi and Zhu, Xiatian and Shao, Jing and Li, Hongsheng},
+      title = {{ST-Adapter}: Parameter-Efficient Image-to-Video Transfer Learning},
+      booktitle = {Advances in Neural Information Processing Systems},
+      year = {2022},
+      url = {https://arxiv.org/abs/2206.13559},
+    }
+    """
     identity_at_init = True
     frame_order = "yes"
     presets = _PRESETS

@@ -37,6 +37,16 @@ class TemporalEmbeddingAdapter(Adapter):
         "Efficient Video Action Recognition, ICLR 2023, https://arxiv.org/abs/2302.03024; on its "
         "own a baseline of this package"
     )
+    citation = """
+    @inproceedings{yang2023aim,
+      author = {Yang, Taojiannan and Zhu, Yi and Xie, Yusheng and Zhang, Aston and Chen, Chen and
+        Li, Mu},
+      title = {{AIM}: Adapting Image Models for Efficient Video Action Recognition},
+      booktitle = {International Conference on Learning Representations},
+      year = {2023},
+      url = {https://arxiv.org/abs/2302.03024},
+    }
+    """
     identity_at_init = True
     frame_order = "embedding"
     no_weight_decay = ("embedding",)

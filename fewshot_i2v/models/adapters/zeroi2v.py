@@ -141,6 +141,15 @@ class ZeroI2V(FrameEmbeddingAdapter):
         "Li, Zhu, Wang, ZeroI2V: Zero-Cost Adaptation of Pre-trained Transformers from Image to "
         "Video, ECCV 2024, https://arxiv.org/abs/2310.01324"
     )
+    citation = """
+    @inproceedings{li2024zeroi2v,
+      author = {Li, Xinhao and Zhu, Yuhan and Wang, Limin},
+      title = {{ZeroI2V}: Zero-Cost Adaptation of Pre-trained Transformers from Image to Video},
+      booktitle = {European Conference on Computer Vision},
+      year = {2024},
+      url = {https://arxiv.org/abs/2310.01324},
+    }
+    """
     identity_at_init = False
     mergeable = True
     frame_order = "yes"

@@ -46,6 +46,17 @@ class BiMhmHead(MatchingHead):
         "Wang, Zhang, Qing, Tang, Zuo, Gao, Jin, Sang: Hybrid Relation Guided Set Matching for "
         "Few-shot Action Recognition (HyRSM), CVPR 2022, https://arxiv.org/abs/2204.13423"
     )
+    citation: ClassVar[str] = """
+    @inproceedings{wang2022hyrsm,
+      author = {Wang, Xiang and Zhang, Shiwei and Qing, Zhiwu and Tang, Mingqian and Zuo, Zhengrong
+        and Gao, Changxin and Jin, Rong and Sang, Nong},
+      title = {Hybrid Relation Guided Set Matching for Few-shot Action Recognition},
+      booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+      pages = {19948--19957},
+      year = {2022},
+      url = {https://arxiv.org/abs/2204.13423},
+    }
+    """
 
     @property
     def temperature(self) -> float:

@@ -118,6 +118,16 @@ class ContextPrototypeHead(PrototypeHead):
         "Wang et al.: CLIP-guided Prototype Modulating for Few-shot Action Recognition, IJCV 2023, "
         "https://arxiv.org/abs/2303.02982, its temporal transformer without text"
     )
+    citation: ClassVar[str] = """
+    @article{wang2023clipfsar,
+      author = {Wang, Xiang and Zhang, Shiwei and Cen, Jun and Gao, Changxin and Zhang, Yingya and
+        Zhao, Deli and Sang, Nong},
+      title = {{CLIP}-guided Prototype Modulating for Few-shot Action Recognition},
+      journal = {International Journal of Computer Vision},
+      year = {2023},
+      url = {https://arxiv.org/abs/2303.02982},
+    }
+    """
 
     def __init__(
         self,

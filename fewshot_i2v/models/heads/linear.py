@@ -48,6 +48,16 @@ class LinearHead(Head):
         "the classifier of the adapter papers; few-shot baseline: Chen et al., A Closer Look at "
         "Few-shot Classification, ICLR 2019, https://arxiv.org/abs/1904.04232"
     )
+    citation: ClassVar[str] = """
+    @inproceedings{chen2019closer,
+      author = {Chen, Wei-Yu and Liu, Yen-Cheng and Kira, Zsolt and Wang, Yu-Chiang Frank and Huang,
+        Jia-Bin},
+      title = {A Closer Look at Few-shot Classification},
+      booktitle = {International Conference on Learning Representations},
+      year = {2019},
+      url = {https://arxiv.org/abs/1904.04232},
+    }
+    """
     supports_mini_batches = True
 
     def __init__(

@@ -70,6 +70,16 @@ class LogisticHead(PrototypeHead):
         "Tian et al.: Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?, "
         "ECCV 2020, https://arxiv.org/abs/2003.11539"
     )
+    citation: ClassVar[str] = """
+    @inproceedings{tian2020rethinking,
+      author = {Tian, Yonglong and Wang, Yue and Krishnan, Dilip and Tenenbaum, Joshua B. and Isola,
+        Phillip},
+      title = {Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?},
+      booktitle = {European Conference on Computer Vision},
+      year = {2020},
+      url = {https://arxiv.org/abs/2003.11539},
+    }
+    """
 
     def __init__(
         self, options: LogisticOptions, *, width: int, way: int, frames: int, seeds: Sequence[int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import ClassVar
 
 from pydantic import Field
@@ -29,6 +30,17 @@ class NearestOptions(VectorOptions):
     softness: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
+_COMPONENTS = """
+@inproceedings{goldberger2004nca,
+  author = {Goldberger, Jacob and Roweis, Sam and Hinton, Geoffrey E. and Salakhutdinov,
+    Ruslan},
+  title = {Neighbourhood Components Analysis},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2004},
+}
+"""
+
+
 class NearestHead(VectorHead):
     """Scores each class by the highest similarity to one of its support clips.
 
@@ -43,6 +55,18 @@ class NearestHead(VectorHead):
         "Theory 13(1), 1967, https://doi.org/10.1109/TIT.1967.1053964; soft version: Goldberger, "
         "Roweis, Hinton, Salakhutdinov: Neighbourhood Components Analysis, NeurIPS 2004"
     )
+    citation: ClassVar[str] = """
+    @article{cover1967nearest,
+      author = {Cover, T. and Hart, P.},
+      title = {Nearest Neighbor Pattern Classification},
+      journal = {IEEE Transactions on Information Theory},
+      volume = {13},
+      number = {1},
+      year = {1967},
+      url = {https://doi.org/10.1109/TIT.1967.1053964},
+    }
+    """
+    option_citations = MappingProxyType({"softness": _COMPONENTS})
 
     def leave_one_out_logits(self, x: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
         """Logits of the support clips without the clip itself among the neighbours, (E, S, way).

@@ -88,6 +88,16 @@ class OtamHead(MatchingHead):
         "Cao, Ji, Cao, Chang, Niebles: Few-Shot Video Classification via Temporal Alignment, CVPR "
         "2020, https://arxiv.org/abs/1906.11415"
     )
+    citation: ClassVar[str] = """
+    @inproceedings{cao2020otam,
+      author = {Cao, Kaidi and Ji, Jingwei and Cao, Zhangjie and Chang, Chien-Yi and Niebles, Juan
+        Carlos},
+      title = {Few-Shot Video Classification via Temporal Alignment},
+      booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+      year = {2020},
+      url = {https://arxiv.org/abs/1906.11415},
+    }
+    """
 
     @property
     def temperature(self) -> float:

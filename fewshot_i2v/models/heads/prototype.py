@@ -30,6 +30,15 @@ class PrototypeHead(VectorHead):
         "Snell, Swersky, Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017, "
         "https://arxiv.org/abs/1703.05175"
     )
+    citation: ClassVar[str] = """
+    @inproceedings{snell2017prototypical,
+      author = {Snell, Jake and Swersky, Kevin and Zemel, Richard},
+      title = {Prototypical Networks for Few-shot Learning},
+      booktitle = {Advances in Neural Information Processing Systems},
+      year = {2017},
+      url = {https://arxiv.org/abs/1703.05175},
+    }
+    """
 
     def leave_one_out_logits(self, x: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
         """Logits of the support clips against prototypes that do not contain them, (E, S, way).

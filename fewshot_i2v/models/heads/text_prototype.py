@@ -46,6 +46,15 @@ class TextPrototypeHead(TextHead):
         "after Xing et al.: Adaptive Cross-Modal Few-Shot Learning (AM3), NeurIPS 2019, "
         "https://arxiv.org/abs/1902.07104, with a fixed weight"
     )
+    citation: ClassVar[str] = """
+    @inproceedings{xing2019am3,
+      author = {Xing, Chen and Rostamzadeh, Negar and Oreshkin, Boris N. and Pinheiro, Pedro O.},
+      title = {Adaptive Cross-Modal Few-Shot Learning},
+      booktitle = {Advances in Neural Information Processing Systems},
+      year = {2019},
+      url = {https://arxiv.org/abs/1902.07104},
+    }
+    """
 
     def support_logits(self, support: Features, labels: Tensor) -> Tensor:
         """Logits of the support clips against prototypes that do not contain them, (E, S, way).

@@ -46,6 +46,16 @@ class TipHead(TextHead):
         "Zhang et al.: Tip-Adapter, Training-free Adaption of CLIP for Few-shot Classification, "
         "ECCV 2022, https://arxiv.org/abs/2207.09519"
     )
+    citation: ClassVar[str] = """
+    @inproceedings{zhang2022tip,
+      author = {Zhang, Renrui and Zhang, Wei and Fang, Rongyao and Gao, Peng and Li, Kunchang and
+        Dai, Jifeng and Qiao, Yu and Li, Hongsheng},
+      title = {{Tip-Adapter}: Training-free Adaption of {CLIP} for Few-shot Classification},
+      booktitle = {European Conference on Computer Vision},
+      year = {2022},
+      url = {https://arxiv.org/abs/2207.09519},
+    }
+    """
 
     def support_logits(self, support: Features, labels: Tensor) -> Tensor:
         """Logits of the support clips without their own vote, (E, S, way).

@@ -220,6 +220,17 @@ class TrxHead(Head):
         "Perrett, Masullo, Burghardt, Mirmehdi, Damen: Temporal-Relational CrossTransformers for "
         "Few-Shot Action Recognition (TRX), CVPR 2021, https://arxiv.org/abs/2101.06184"
     )
+    citation: ClassVar[str] = """
+    @inproceedings{perrett2021trx,
+      author = {Perrett, Toby and Masullo, Alessandro and Burghardt, Tilo and Mirmehdi, Majid and
+        Damen, Dima},
+      title = {Temporal-Relational {CrossTransformers} for Few-Shot Action Recognition},
+      booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+      pages = {475--484},
+      year = {2021},
+      url = {https://arxiv.org/abs/2101.06184},
+    }
+    """
 
     def __init__(
         self, options: TrxOptions, *, width: int, way: int, frames: int, seeds: Sequence[int]

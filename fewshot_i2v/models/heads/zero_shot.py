@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from fewshot_i2v.models.adapters.base.features import Features
+from fewshot_i2v.models.encoders.publications import CLIP
 from fewshot_i2v.models.heads.base.text_head import TextHead, TextOptions
 
 
@@ -28,6 +29,7 @@ class ZeroShotHead(TextHead):
         "Radford et al.: Learning Transferable Visual Models From Natural Language Supervision, "
         "ICML 2021, https://arxiv.org/abs/2103.00020"
     )
+    citation: ClassVar[str] = CLIP
 
     def support_logits(self, support: Features, labels: Tensor) -> Tensor:
         """Logits of the support clips, (E, S, way); `labels` are not read."""

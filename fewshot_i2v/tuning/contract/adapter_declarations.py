@@ -11,7 +11,7 @@ from fewshot_i2v.errors import AdapterError
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.factory import check_episode_axis
 from fewshot_i2v.tuning.contract.adapter_subject import AdapterSubject, shared_tower
-from fewshot_i2v.tuning.contract.check import Check, fail, require
+from fewshot_i2v.tuning.contract.check import Check, fail, require, require_citations
 from fewshot_i2v.tuning.contract.tiny_encoder import vit_b16, vit_l14
 
 _FLAGS = ("identity_at_init", "mergeable", "one_episode_at_a_time")
@@ -30,6 +30,7 @@ def _describes_itself(subject: AdapterSubject) -> None:
         f"source is {adapter_class.source!r}",
         "Name authors, title, year and the address of the paper, or say unpublished and whose.",
     )
+    require_citations(adapter_class)
     for flag in _FLAGS:
         value = getattr(adapter_class, flag)
         require(isinstance(value, bool), f"{flag} is {value!r}", "Set it to True or False.")

@@ -6,12 +6,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
 
 from fewshot_i2v.errors import FewshotError
+from fewshot_i2v.utils.bibtex import entry_problems, parse_entries
 
 Subject = TypeVar("Subject")
 
@@ -108,6 +109,26 @@ def require(condition: bool, problem: str, advice: str) -> None:
     """Raise a violation unless a condition holds."""
     if not condition:
         fail(problem, advice)
+
+
+def require_citations(cls: type[Any]) -> None:
+    """Raise a violation unless what a method says of its publications can be cited."""
+    advice = (
+        "Set citation to BibTeX entries with author, title, year and an address or venue, as "
+        "st-adapter has it, or leave it out."
+    )
+    unknown = [name for name in cls.option_citations if name not in cls.Options.model_fields]
+    require(not unknown, f"option_citations names {', '.join(unknown)}, no option of it", advice)
+    for text in (cls.citation, *cls.option_citations.values()):
+        require(isinstance(text, str), f"citation is {text!r}", advice)
+        try:
+            entries = parse_entries(text)
+        except ValueError as error:
+            fail(f"citation is not BibTeX: {error}", advice)
+        problems = [
+            f"the entry {e.key} {problem}" for e in entries for problem in entry_problems(e)
+        ]
+        require(not problems, f"citation: {'; '.join(problems)}", advice)
 
 
 def require_close(

@@ -21,6 +21,7 @@ from fewshot_i2v.tuning.contract.check import (
     ContractError,
     fail,
     require,
+    require_citations,
     require_close,
     run_checks,
 )
@@ -60,6 +61,7 @@ def _describes_itself(subject: HeadSubject) -> None:
         f"source is {head_class.source!r}",
         "Name authors, title, year and address of the paper, or say whose it is.",
     )
+    require_citations(head_class)
     require(
         issubclass(head_class.Options, HeadOptions),
         f"Options is {head_class.Options!r}",

@@ -67,6 +67,10 @@ class Adapter(nn.Module, ABC):
     Options: ClassVar[type[AdapterOptions]] = AdapterOptions
     source: ClassVar[str]
     """Authors, title, year and address of the paper."""
+    citation: ClassVar[str] = ""
+    """BibTeX entries of the paper, which `report --out NAME.bib` writes; "" where there is none."""
+    option_citations: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """BibTeX entries by option: further papers behind it, where it is not at its default."""
     identity_at_init: ClassVar[bool]
     """Whether the untrained adapter leaves the frozen encoder's features as they are.
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -166,6 +167,10 @@ class Head(nn.Module, ABC):
     Options: ClassVar[type[HeadOptions]] = HeadOptions
     source: ClassVar[str]
     """Where the head comes from."""
+    citation: ClassVar[str] = ""
+    """BibTeX entries of the paper, which `report --out NAME.bib` writes; "" where there is none."""
+    option_citations: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """BibTeX entries by option: further papers behind it, where it is not at its default."""
     uses_class_names: ClassVar[bool] = False
     """Whether it reads the class names (such rows must not be ranked with those that do not)."""
     compares_with_itself: ClassVar[bool] = False
