@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import click
+from _split_citations import A5
 from _split_lists import Rows, pairs, readable, unique
 from _split_texts import A5_LICENCE, A5_SOURCE
 
@@ -109,6 +110,7 @@ def write_trials(lists: Path, output: Path, splits: dict[str, Split]) -> list[Pa
         settings = {
             "source": A5_SOURCE,
             "licence": A5_LICENCE,
+            "citation": A5,
             "way": 5,
             "shot": 5,
             "query": QUERIES[data],

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from _split_citations import CITATIONS
 from _split_lists import SUBSETS, Rows, class_names, clip_fsar, labels, numbered, readable, slashed
 from _split_texts import TEXTS
 from _split_trials import write_trials
@@ -78,6 +79,7 @@ class Draft:
             source=about.source,
             licence=about.licence,
             description=about.description,
+            citation=CITATIONS[name],
             defects=about.defects,
             group_pattern=self.pattern,
             **values,

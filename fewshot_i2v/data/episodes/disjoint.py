@@ -9,6 +9,7 @@ clips serves floor(n / (shot + query)) episodes.
 from __future__ import annotations
 
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -37,6 +38,18 @@ class DisjointSampler(EpisodeSampler):
         EpisodeError: as `EpisodeSampler`.
         UnknownNameError: for a subset that the split does not have.
     """
+
+    citation: ClassVar[str] = r"""
+    @article{lafargue2024oops,
+      author = {Lafargue, Raphael and Smith, Luke A. and Vermet, Franck and L{\"o}we, Matthias and
+        Reid, Ian and Valmadre, Jack and Gripon, Vincent},
+      title = {Oops, I Sampled it Again: Reinterpreting Confidence Intervals in Few-Shot Learning},
+      journal = {Transactions on Machine Learning Research},
+      year = {2024},
+      url = {https://arxiv.org/abs/2409.02850},
+    }
+    """
+    """BibTeX entry of the publication that samples like this."""
 
     count: int
 

@@ -83,6 +83,7 @@ class Split:
         source: where the list is from.
         licence: on what terms it may be used.
         description: what it is.
+        citation: BibTeX entries of the data set and of the list.
         defects: known errors of the list.
         class_ids: class -> its name in the source, where that differs.
         group_pattern: the regular expression of the groups, or None.
@@ -102,6 +103,7 @@ class Split:
     source: str = ""
     licence: str = ""
     description: str = ""
+    citation: str = ""
     defects: tuple[str, ...] = ()
     class_ids: Mapping[str, str] = field(default_factory=dict)
     group_pattern: str | None = None

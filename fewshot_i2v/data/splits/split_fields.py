@@ -243,6 +243,9 @@ SPLIT_FIELDS = _fields(
     _text("source", "where the clips are from"),
     _text("licence", "on what terms"),
     _text("description", "what they are; `fewshot-i2v list splits` shows the first sentence"),
+    _text(
+        "citation", "BibTeX entries of the data set and of the list, for `report --out NAME.bib`"
+    ),
     FieldSpec(
         "defects",
         "what is known to be wrong with the list",

@@ -15,6 +15,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from fewshot_i2v.data.splits.problems import ProblemList, text_problem
 from fewshot_i2v.data.splits.split import Clip, Draw, Generator, Split
@@ -22,6 +23,7 @@ from fewshot_i2v.data.splits.split_fields import GENERATOR_FIELDS, SPLIT_FIELDS
 from fewshot_i2v.data.splits.subsets import SubsetReader
 from fewshot_i2v.errors import ConfigError, SplitError, UnknownNameError, suggest_names
 from fewshot_i2v.utils import resources
+from fewshot_i2v.utils.bibtex import parse_entries
 from fewshot_i2v.utils.misplaced_paths import explain_folder
 from fewshot_i2v.utils.text_table import join_names
 from fewshot_i2v.utils.yaml import load_yaml
@@ -31,6 +33,8 @@ _PLAIN_KEYS = (
     *("source", "licence", "description"),
 )
 """Keys whose values enter a split as they are."""
+_SHOWN = 60
+"""Characters of a text that a message shows."""
 
 
 def load_split(name_or_path: str | Path, *, root: str | Path | None = None) -> Split:
@@ -85,6 +89,7 @@ def load_split(name_or_path: str | Path, *, root: str | Path | None = None) -> S
         class_ids=reader.class_ids,
         group_pattern=None if pattern is None else pattern.pattern,
         draws=draws,
+        citation=_read_citation(data, problems),
         generator=generator,
         root=clips_root,
         path=path,
@@ -93,6 +98,39 @@ def load_split(name_or_path: str | Path, *, root: str | Path | None = None) -> S
     problems.raise_if_any()
     _check_digest(data, split)
     return split
+
+
+class SplitOrigin(NamedTuple):
+    """What a split file says about where its clips and its list are from.
+
+    Attributes:
+        citation: BibTeX entries of the data set and of the list; or empty.
+        source: the same in words; or empty.
+        generated: whether the clips are generated.
+    """
+
+    citation: str
+    source: str
+    generated: bool
+
+
+def read_split_origin(name_or_path: str | Path) -> SplitOrigin:
+    """Read where a split is from; its clips are not looked at, and need not be there.
+
+    Raises:
+        UnknownNameError: for a name that is not shipped.
+        ConfigError: when the file cannot be read, or is not YAML by the project's rules.
+        SplitError: with what is wrong in these keys.
+    """
+    path = _find_split_file(name_or_path)
+    data = load_yaml(path)
+    problems = ProblemList(path)
+    if not isinstance(data, dict):
+        raise SplitError(f"{path}: expected the keys {', '.join(SPLIT_FIELDS)}")
+    citation = _read_citation(data, problems)
+    source = SPLIT_FIELDS["source"].read(data, problems)
+    problems.raise_if_any()
+    return SplitOrigin(citation, source, "generator" in data)
 
 
 def _check_digest(data: Mapping[str, object], split: Split) -> None:
@@ -126,6 +164,16 @@ def _read_name(data: Mapping[str, object], problems: ProblemList) -> str:
     if problem:
         problems.add("name", problem)
     return name
+
+
+def _read_citation(data: Mapping[str, object], problems: ProblemList) -> str:
+    text: str = SPLIT_FIELDS["citation"].read(data, problems)
+    try:
+        parse_entries(text)
+    except ValueError as error:
+        problems.add("citation", f"got {text.strip()[:_SHOWN]!r}; expected BibTeX entries: {error}")
+        return ""
+    return text
 
 
 def _read_group_pattern(

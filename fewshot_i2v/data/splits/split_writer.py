@@ -42,6 +42,7 @@ def format_split(split: Split, *, comments: Sequence[str] = (), with_digest: boo
         "source": split.source,
         "licence": split.licence,
         "description": split.description,
+        "citation": split.citation,
         "defects": list(split.defects),
         "digest": split.digest if with_digest else None,
         "find": split.find,

@@ -38,6 +38,7 @@ RIGHT = {
     "source": {"text"},
     "licence": {"text"},
     "description": {"text"},
+    "citation": set(),
     "defects": {"list"},
     "digest": set(),
     "root": {"text", "null"},

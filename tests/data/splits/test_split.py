@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v.data.splits.split import Clip, Generator, Split
-from fewshot_i2v.data.splits.split_file import load_split
+from fewshot_i2v.data.splits.split_file import load_split, read_split_origin
 from fewshot_i2v.errors import ConfigError, SplitError, UnknownNameError
 from fewshot_i2v.utils import resources
 from tests.data.splits.folders import touch
@@ -38,6 +38,8 @@ version: 3
 source: https://example.org
 licence: CC0-1.0
 description: Hands.
+citation: |
+  @misc{doe2024, title = {Hands}}
 group: '_p(\\d+)_'
 group_scope: global
 subsets:
@@ -54,6 +56,7 @@ def test_every_key_of_a_listed_split(write: Write) -> None:
     split = load_split(path)
     assert (split.name, split.version, split.licence) == ("gestures", 3, "CC0-1.0")
     assert (split.source, split.description) == ("https://example.org", "Hands.")
+    assert split.citation == "@misc{doe2024, title = {Hands}}\n"
     assert (split.group_scope, split.generator, split.root) == ("global", None, None)
     assert split.path == path
     assert split.classes("base") == ("no", "point")
@@ -65,10 +68,21 @@ def test_every_key_of_a_listed_split(write: Write) -> None:
     assert pickle.loads(pickle.dumps(split)) == split  # noqa: S301 - our own bytes
 
 
+def test_where_a_split_is_from_is_read_without_its_clips(write: Write) -> None:
+    path = write(FULL.replace("point: [point/a_p1_x.mp4]", "point: {folder: gone}"))
+    citation = "@misc{doe2024, title = {Hands}}\n"
+    assert read_split_origin(path) == (citation, "https://example.org", False)
+    assert read_split_origin("motions").generated
+    with pytest.raises(SplitError, match="citation: got 'doe2024'; expected BibTeX entries: "):
+        read_split_origin(write(FULL.replace("@misc{doe2024, title = {Hands}}", "doe2024")))
+
+
 def test_digest_depends_on_content_alone(write: Write, tmp_path: Path) -> None:
     digest = load_split(write(FULL)).digest
     assert digest == DIGEST
     same = FULL.replace("gestures", "x").replace("version: 3\n", "").replace("Hands", "Feet")
+    same = same.replace("citation: |\n  @misc{doe2024, title = {Feet}}\n", "")
+    assert "citation" not in same
     same = same.replace("wave/a_p1_x.mp4, ", "").replace(
         "x.mp4]\n  base", "x.mp4, wave/a_p1_x.mp4]\n  base"
     )

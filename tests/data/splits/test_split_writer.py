@@ -28,6 +28,7 @@ SPLIT = Split(
     source="a paper, 2020",
     licence="none: names only",
     description="Hands that " + "move " * 40,
+    citation="@misc{a,\n  title = {B: c},\n}\n",
     defects=("one: two", "# three"),
     class_ids={"wave": "0", "no": "train1"},
     group_scope="global",
