@@ -32,11 +32,20 @@ from fewshot_i2v.config.episodes import (
 from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.config.readouts import Readouts
 from fewshot_i2v.config.start_names import FRESH, START, start_name_of
+from fewshot_i2v.utils.bibtex import parse_entries
 
 
 def _starts_as_text(value: object) -> object:
     values = value if isinstance(value, (list, tuple)) else (value,)
     return tuple(str(start) if isinstance(start, Path) else start for start in values)
+
+
+def _check_citation(text: str) -> str:
+    try:
+        parse_entries(text)
+    except ValueError as error:
+        raise ValueError(f"expected BibTeX entries: {error}") from error
+    return text
 
 
 def _check_at_once(value: object) -> object:
@@ -78,6 +87,10 @@ KEPT_SETTINGS = ("device", "at_once", "max_failed", "limits")
 class RowSettings(EpisodeConfig):
     """Keys that an evaluation shares with its rows."""
 
+    citation: Annotated[str, AfterValidator(_check_citation)] = Field(
+        default="",
+        description="BibTeX entries of the protocol that it follows, for `report --out NAME.bib`.",
+    )
     allow_seen: bool = Field(
         default=False,
         description="Also evaluate what a starting point was trained or selected on.",
@@ -104,7 +117,7 @@ class RowConfig(RowSettings):
 
     NON_IDENTITY_KEYS: ClassVar[frozenset[str]] = CommonConfig.NON_IDENTITY_KEYS | {
         *("episodes", "max_failed", "at_once", "slug", "start", "allow_seen"),
-        *("trials", "partitions", "until", "max_episodes"),
+        *("trials", "partitions", "until", "max_episodes", "citation"),
     }
 
     adapter: MethodSpec = Field(description="The adapter with its options.")

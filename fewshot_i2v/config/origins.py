@@ -9,8 +9,10 @@ from fewshot_i2v.config.base import CommonConfig
 from fewshot_i2v.config.keys import form_of, value_text
 from fewshot_i2v.config.loading import leaf_keys, nest_overrides
 
-# They say where things are and what they are called, and `split` has no default.
-_LOCATION_KEYS = {"name", "source", "split", "root", "output", "cache", "cache_limit", "workers"}
+# They say where things are (or are from) and what they are called, and `split` has no default.
+_LOCATION_KEYS = {
+    *("name", "source", "citation", "split", "root", "output", "cache", "cache_limit", "workers"),
+}
 
 
 def find_setting_origins(

@@ -82,6 +82,7 @@ def run_facts(
     architecture, trials, root = row.encoder.architecture, row.trials, context.config.root
     return {
         "name": row.name,
+        **({"citation": row.citation} if row.citation else {}),
         "position": position,
         "marks": flags,
         "settings": row.settings_beside_identity(),

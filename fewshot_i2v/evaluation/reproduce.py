@@ -165,6 +165,7 @@ def _merged_config(headers: Sequence[Header], episodes: int) -> Plain:
     seeds = _unique_values(c["training_seed"] for c in configs if "training_seed" in c)
     trials, root = facts.get("trials", {}).get("path"), recorded_root(facts)
     return {
+        **({"citation": facts["citation"]} if "citation" in facts else {}),
         **common,
         **({"root": str(root)} if root else {}),
         **_kept_settings(headers),

@@ -28,7 +28,8 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
         "identity.config.encoder identity.config.video identity.config.tuning "
         "identity.config.adapter.options identity.config.head.options identity.start? "
         "identity.trials? identity.text? identity.versions? marks? split? encoder? start? trials? "
-        "settings? settings.limits?",
+        "identity.methods? identity.methods.adapter? identity.methods.adapter.options? "
+        "identity.methods.head? identity.methods.head.options? settings? settings.limits?",
     ),
     "an object or null": ((dict, NoneType), "marks.start? marks.start.seen?"),
     "text": (
@@ -37,7 +38,8 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
         "identity.config.video.policy identity.config.adapter.name identity.config.head.name "
         "identity.config.start? identity.config.sampling? identity.config.frame_order? "
         "identity.config.precision? "
-        "identity.split.digest identity.encoder.digest identity.device? marks.note? "
+        "identity.split.digest identity.encoder.digest identity.device? citation? marks.note? "
+        "identity.trials.digest? name? split.name? "
         "marks.start.kind? marks.start.name? marks.start.digest? split.path? split.root? "
         "start.path? "
         "trials.path? settings.device?",

@@ -510,6 +510,17 @@ def test_the_limit_of_the_cache_has_a_unit_and_is_no_part_of_the_identity() -> N
         load_config("quickstart", {"cache_limit": "20"})
 
 
+def test_what_a_protocol_cites_is_no_part_of_what_decides_results() -> None:
+    entry = "@misc{doe2024, title = {A Protocol}}"
+    plain, citing = (load_config({**BASE, **more}) for more in ({}, {"citation": entry}))
+    rows = [expand_rows(config)[0] for config in (plain, citing)]
+    assert [row.citation for row in rows] == ["", entry]
+    assert rows[0].identity() == rows[1].identity()
+    assert find_setting_origins(citing, "mine", {}) == find_setting_origins(plain, "mine", {})
+    with pytest.raises(ConfigError, match=r"citation: .*expected BibTeX entries: "):
+        load_config({**BASE, "citation": "Doe, A Protocol"})
+
+
 def test_flags_of_sections_that_do_not_go_together_are_named() -> None:
     flags = {"video.policy": "uniform", "tuning.temporal": True}
     with pytest.raises(ConfigError, match=r"from flags or overrides: video.policy, tuning.tempo"):

@@ -49,6 +49,14 @@ EXACT: list[dict[str, Any]] = [
 ]
 
 
+def test_what_a_protocol_cites_goes_along() -> None:
+    made = headers()
+    made[0]["citation"] = "@misc{doe2024,\n  title = {A Protocol},\n}\n"
+    recipe = recipe_of(made)
+    assert load_config(parse_yaml(recipe.config, "recipe")).citation == made[0]["citation"]
+    assert "exactly these rows" in recipe.remarks[0]
+
+
 @pytest.mark.parametrize("given", EXACT)
 def test_the_configuration_gives_exactly_the_rows(given: dict[str, Any]) -> None:
     made = headers(**given)
