@@ -24,6 +24,7 @@ READERS = (
     *(("show",), ("show", "--json"), ("show", "--matrix"), ("show", "--intervals")),
     *(("compare",), ("compare", "--json"), ("compare", "--all-pairs"), ("plan",)),
     *(("report", ".csv"), ("report", ".json"), ("report", ".tex"), ("report", ".md")),
+    ("report", ".bib"),
 )
 
 

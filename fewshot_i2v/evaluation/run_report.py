@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from fewshot_i2v.report.page.filmstrips import ClipSources
 
 _PAGE_SUFFIXES = (".html", ".htm")
+_REFERENCES_SUFFIX = ".bib"
 _MAX_STRIP_BYTES = 3_200_000
 """Bytes that the film strips of a page may have together."""
 
@@ -130,12 +131,12 @@ def write_report(
     root: str | Path | None = None,
     cache: str | Path | None = None,
 ) -> tuple[ReportSection, ...]:
-    """Writes a page, or a table for a paper, as `fewshot-i2v report` does.
+    """Writes a page, a table for a paper or its references, as `fewshot-i2v report` does.
 
     Args:
         runs: run folders, or folders of some.
-        out: what to write; its ending decides: .html, .md, .tex, .csv or .json. A file that is
-            there is replaced.
+        out: what to write; its ending decides: .html, .md, .tex, .csv, .json, or .bib for the
+            references of all that the rows used. A file that is there is replaced.
         title: of the page or table; "": the setting.
         detail: name of the run folder whose classes and episodes are shown; None: the best row.
         clips: show frames of the hardest and easiest episodes.
@@ -151,12 +152,18 @@ def write_report(
         RecordError: when a run folder is damaged.
     """
     out = Path(out)
-    kinds = [*_PAGE_SUFFIXES, *exports.RENDERERS]
-    if out.suffix.lower() not in kinds:
+    kinds, suffix = [*_PAGE_SUFFIXES, *exports.RENDERERS, _REFERENCES_SUFFIX], out.suffix.lower()
+    if suffix not in kinds:
         raise UsageError(f"--out {out}: expected a file that ends in {', '.join(kinds)}")
     sections = read_sections(check_runs(runs), detail)
-    if out.suffix.lower() not in _PAGE_SUFFIXES:
-        text = exports.render_tables(sections, out.suffix.lower(), title=title)
+    if suffix == _REFERENCES_SUFFIX:
+        from fewshot_i2v.evaluation.references import format_references
+
+        headers = [row.header for section in sections for row in section.summaries]
+        title = title or "; ".join(dict.fromkeys(section.title for section in sections))
+        text = format_references(headers, title=title, version=__version__, split=split)
+    elif suffix not in _PAGE_SUFFIXES:
+        text = exports.render_tables(sections, suffix, title=title)
     else:
         from fewshot_i2v.report.page.filmstrips import ClipSources
         from fewshot_i2v.report.page.page import render_page

@@ -79,7 +79,7 @@ def test_a_mistyped_key_of_a_plan_is_named() -> None:
         fewshot_i2v.plan(acuracy=0.9)
 
 
-@pytest.mark.parametrize("ending", [".json", ".html", ".tex"])
+@pytest.mark.parametrize("ending", [".json", ".html", ".tex", ".bib"])
 def test_write_report(invoke: Invoke, runs: Path, ending: str) -> None:
     by_command, by_call = runs.parent / f"command{ending}", runs.parent / f"call{ending}"
     assert invoke("report", str(runs), "--out", str(by_command)).exit_code == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_i2v.runs.run_folder import RunFolder
+from fewshot_i2v.utils.bibtex import parse_entries
 from tests.cli.conftest import Invoke
 from tests.cli.test_show import record, write
 
@@ -48,6 +49,35 @@ def test_a_page_is_written_and_its_size_is_said(invoke: Invoke, runs: Path) -> N
     assert "aim:scale=0.5" in page
     assert page.count("<figure") >= 4
     assert "Frames" not in page
+
+
+def test_references_are_written_and_what_has_none_is_said(invoke: Invoke, runs: Path) -> None:
+    out = runs.parent / "new" / "refs.BIB"
+    done = invoke("report", str(runs), "--out", str(out), "--title", "My table")
+    assert done.exit_code == 0, done.output
+    text = out.read_text(encoding="utf-8")
+    assert [entry.key for entry in parse_entries(text)] == ["yang2023aim", "chen2019closer"]
+    size, _, comment = done.stdout.partition("\n\n")
+    assert re.fullmatch(rf"{out}: \d+ B", size)
+    assert comment.startswith("References of what these rows used: My table. Written by ")
+    assert comment.endswith(
+        "\nno publication: adapter frozen, encoder demo\n"
+        "split motions: its file is not there; give it with --split\n"
+    )
+    top = "".join(f"% {line}\n" for line in comment.splitlines())
+    assert text.startswith(f"{top}\n% adapter aim\n@inproceedings{{yang2023aim,\n")
+
+
+def test_references_find_the_split_that_is_given(invoke: Invoke, runs: Path) -> None:
+    args = ("report", str(runs), "--out", str(runs.parent / "refs.bib"), "--split", "egogestar")
+    assert invoke(*args).exit_code == 0
+    assert "@inproceedings{garg2018drawinair" in (runs.parent / "refs.bib").read_text()
+
+
+def test_after_a_table_in_latex_the_references_are_next(invoke: Invoke, runs: Path) -> None:
+    out = runs.parent / "table.tex"
+    done = invoke("report", str(runs), "--out", str(out))
+    assert f"next: fewshot-i2v report {runs} --out {out.with_suffix('.bib')}\n" in done.stderr
 
 
 def test_a_file_that_is_replaced_is_said_to_be(invoke: Invoke, runs: Path) -> None:
@@ -166,7 +196,7 @@ def test_wrong_use_is_refused_before_anything_is_written(invoke: Invoke, runs: P
     out = runs.parent / "page.pdf"
     done = invoke("report", str(runs), "--out", str(out))
     assert done.exit_code == 2
-    assert "expected a file that ends in .html, .htm, .md, .tex, .csv, .json" in done.stderr
+    assert "expected a file that ends in .html, .htm, .md, .tex, .csv, .json, .bib" in done.stderr
     empty = runs.parent / "empty"
     empty.mkdir()
     assert (
