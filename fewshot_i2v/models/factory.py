@@ -96,11 +96,9 @@ def build_head(
     head: Head = head_class(
         options, width=tower.width, way=way, frames=frames, seeds=seeds, **texts
     )
-    if any(readout.kind == "projected" for readout in head.readouts):
-        # a weight of the encoder: read only where it is needed, since that loads the encoder
-        projection = tower.projection
-        if projection is not None:
-            head.set_projection(projection)
+    projection = tower.projection
+    if projection is not None and any(readout.kind == "projected" for readout in head.readouts):
+        head.set_projection(projection)
     return head
 
 

@@ -38,7 +38,9 @@ from fewshot_i2v.evaluation.row_execution import RowExecution
 from fewshot_i2v.models import prefix_store
 from fewshot_i2v.models.encoders import deferred
 from fewshot_i2v.models.encoders.architectures import build_visual_tower, find_architecture
+from fewshot_i2v.models.encoders.deferred import DeferredTower
 from fewshot_i2v.models.encoders.loading import Encoder
+from fewshot_i2v.models.encoders.mixed_tower import MixedTower
 from fewshot_i2v.models.encoders.weights import randomise_weights
 from fewshot_i2v.runs.episode_record import TIMING_KEYS
 from fewshot_i2v.runs.run_folder import read_run
@@ -438,9 +440,10 @@ def test_a_frozen_row_on_seen_clips_imports_nothing_heavy(runs: Runs) -> None:
     assert done.stdout.strip() == f"[] {dict(records[0].accuracies)}"
 
 
+@pytest.mark.parametrize("head", ["otam", "otam:tokens=summary+projected"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "mixed"])
 def test_weights_that_nobody_computes_with_are_not_loaded(
-    runs: Runs, precision: str, monkeypatch: pytest.MonkeyPatch
+    runs: Runs, precision: str, head: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
     original = deferred.load_encoder
@@ -450,7 +453,7 @@ def test_weights_that_nobody_computes_with_are_not_loaded(
         return original(**source)
 
     monkeypatch.setattr(deferred, "load_encoder", _load)
-    changes = {"encoder": runs.file_encoder(), "precision": precision, "head": ["otam"]}
+    changes = {"encoder": runs.file_encoder(), "precision": precision, "head": [head]}
     changes |= {"tuning": {"steps": 0}}
     records, _, (first,) = runs.run(**changes)
     assert len(loaded) == 1
@@ -471,6 +474,20 @@ def test_weights_that_nobody_computes_with_are_not_loaded(
     # so does another order of rows: one that is tuned
     runs.run(**changes | {"adapter": ["frozen", "bitfit"], "tuning": UNCHANGED, "head": ["linear"]})
     assert len(loaded) == 2
+
+
+def test_a_projection_is_read_without_the_tower_in_bf16_of_a_mixed_one(runs: Runs) -> None:
+    """It is the same in both towers, and no block computes anything in bf16 here."""
+    changes = {"encoder": runs.file_encoder(), "precision": "mixed"}
+    changes |= {"head": ["otam:tokens=projected"], "tuning": {"steps": 0}}
+    for is_recorded in (False, True):
+        context = EvaluationContext.of(runs.config(**changes))
+        (runner,) = evaluate.build_row_runners(context)
+        assert runner.build_head([0]).projection is not None
+        tower = context.encoder.tower
+        assert isinstance(tower, MixedTower)
+        assert not tower.is_loaded
+        assert isinstance(tower.exact, DeferredTower) == is_recorded
 
 
 def test_other_weights_under_the_same_name_are_other_features(runs: Runs) -> None:

@@ -1,9 +1,9 @@
 """Encoders whose weights are loaded when somebody computes with them, and not before.
 
 A frozen row on seen clips reads features from the cache, and of its encoder no more than its
-digest, its sizes and the last layer norm. These are recorded once for each file of weights. Then
-neither the weights are read into a model nor open_clip is imported, which takes longer than the
-row.
+digest, its sizes, the last layer norm and the projection into the space shared with text. These are
+recorded once for each file of weights. Then neither the weights are read into a model nor open_clip
+is imported, which takes longer than the row.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from fewshot_i2v.utils.input_files import open_regular, read_regular
 from fewshot_i2v.utils.resources import ENCODERS_FOLDER
 from fewshot_i2v.version import __version__
 
-_RECORD_VERSION = "2"
-_MAX_RECORD_BYTES = 1 << 22
+_RECORD_VERSION = "3"
+_MAX_RECORD_BYTES = 1 << 26
 _META = torch.device("meta")
 _LOADING = RLock()
 
@@ -163,11 +163,12 @@ class _EncoderFacts(BaseModel):
 class DeferredTower(Tower):
     """A tower that loads its weights when one of them is read.
 
-    Everything else about it, its pixel constants and its last layer norm are there from the start.
+    Everything else about it, its pixel constants and what follows its last block are there from the
+    start.
 
     Args:
         sizes: of the tower.
-        values: `mean`, `std`, and `weight` and `bias` of the last layer norm.
+        values: see `values_beside_blocks`.
         load: loads the tower, in its type and on its device.
         device: of the tower.
         dtype: of the tower.
@@ -195,6 +196,7 @@ class DeferredTower(Tower):
             mean=on_device["mean"],
             std=on_device["std"],
             norm_post=norm,
+            projection=on_device.get("projection"),
             _sizes=sizes,
             _load=load,
             _device=device,
@@ -271,6 +273,17 @@ class DeferredTower(Tower):
         _ = self.blocks
         fields = {name: vars(self)[name] for name in Tower.__dataclass_fields__}
         return Tower(**fields).to(device, dtype)
+
+
+def values_beside_blocks(tower: Tower) -> dict[str, Tensor]:
+    """Returns what a `DeferredTower` has before its weights are loaded, in float32.
+
+    Pixel constants `mean` and `std`, `weight` and `bias` of the last layer norm, and `projection`
+    where the tower has one.
+    """
+    norm = tower.norm_post
+    values = {"mean": tower.mean, "std": tower.std, "weight": norm.weight, "bias": norm.bias}
+    return values if tower.projection is None else {**values, "projection": tower.projection}
 
 
 def open_encoder(cache: Path, source: Mapping[str, Any], **placement: Any) -> Encoder:
@@ -371,9 +384,10 @@ def _write_record(path: Path, encoder: Encoder, file_of_tag: tuple[str, str]) ->
         tag_file=file_of_tag[0],
         tag_file_digest=file_of_tag[1],
     ).model_dump_json()
-    norm = tower.norm_post
-    values = {"mean": tower.mean, "std": tower.std, "weight": norm.weight, "bias": norm.bias}
-    values = {name: value.detach().cpu().contiguous() for name, value in values.items()}
+    values = {
+        name: value.detach().cpu().contiguous()
+        for name, value in values_beside_blocks(tower).items()
+    }
     checksum = weights.tensor_digest(values, {"facts": facts})
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,12 @@ import torch
 from torch import Tensor
 
 from fewshot_i2v.errors import EncoderError
-from fewshot_i2v.models.encoders.deferred import DeferredTower, TowerSizes, open_encoder
+from fewshot_i2v.models.encoders.deferred import (
+    DeferredTower,
+    TowerSizes,
+    open_encoder,
+    values_beside_blocks,
+)
 from fewshot_i2v.models.encoders.loading import Encoder, load_encoder
 from fewshot_i2v.models.encoders.tower import Tower
 
@@ -110,7 +115,8 @@ def _mixed_of_exact(encoder: Encoder, device: torch.device) -> Encoder:
     def _load() -> Tower:
         return exact.to(device, torch.bfloat16)
 
-    return replace(encoder, tower=MixedTower(exact, sizes, _values(exact), _load, device=device))
+    tower = MixedTower(exact, sizes, values_beside_blocks(exact), _load, device=device)
+    return replace(encoder, tower=tower)
 
 
 def _mixed_of_loaded(
@@ -123,8 +129,8 @@ def _mixed_of_loaded(
     """
     if not encoder.tower.layers:
         return replace(encoder, tower=encoder.tower.to(device, torch.float32))
-    sizes, values, unused = TowerSizes.of(encoder.tower), _values(encoder.tower), [encoder.tower]
-    digest = encoder.digest
+    sizes, values = TowerSizes.of(encoder.tower), values_beside_blocks(encoder.tower)
+    unused, digest = [encoder.tower], encoder.digest
 
     def _weights() -> Tower:
         if unused:
@@ -146,9 +152,3 @@ def _mixed_of_loaded(
 
     exact = DeferredTower(sizes, values, _exact, device=device, dtype=torch.float32)
     return replace(encoder, tower=MixedTower(exact, sizes, values, _adapted, device=device))
-
-
-def _values(tower: Tower) -> dict[str, Tensor]:
-    """Returns what a tower has before its weights are loaded."""
-    norm = tower.norm_post
-    return {"mean": tower.mean, "std": tower.std, "weight": norm.weight, "bias": norm.bias}

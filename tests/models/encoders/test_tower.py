@@ -19,11 +19,13 @@ from fewshot_i2v.config.method import MethodSpec
 from fewshot_i2v.errors import EncoderError
 from fewshot_i2v.models.adapters.base.features import Features
 from fewshot_i2v.models.encoders.block import LayerNorm
+from fewshot_i2v.models.encoders.deferred import DeferredTower, TowerSizes, values_beside_blocks
 from fewshot_i2v.models.encoders.loading import load_encoder
 from fewshot_i2v.models.encoders.opaque_tower import OpaqueTower
 from fewshot_i2v.models.encoders.open_clip_conversion import tower_from_open_clip
 from fewshot_i2v.models.encoders.tower import Tower
 from fewshot_i2v.models.factory import build_head
+from tests.tiny import tiny_tower
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "clip_t8.safetensors"
 HALF = torch.full((3,), 0.5)
@@ -272,3 +274,17 @@ def test_other_blocks_make_another_tower(make_visual: Visual, random: Random) ->
     assert {
         f.name for f in fields(tower) if getattr(changed, f.name) is getattr(tower, f.name)
     } == {f.name for f in fields(tower)} - {"blocks"}
+
+
+def test_that_there_is_no_projection_is_known_without_the_weights() -> None:
+    def refuse() -> Tower:
+        raise AssertionError("nobody computes with it")
+
+    plain = tiny_tower()
+    placement: dict[str, Any] = {"device": plain.device, "dtype": plain.dtype}
+    deferred = DeferredTower(TowerSizes.of(plain), values_beside_blocks(plain), refuse, **placement)
+    assert plain.projection is None
+    assert deferred.projection is None
+    assert torch.equal(deferred.norm_post.weight, plain.norm_post.weight)
+    with pytest.raises(AssertionError, match="nobody computes"):
+        _ = deferred.blocks

@@ -246,6 +246,10 @@ def test_the_weights_of_a_tag_are_not_loaded_for_what_is_recorded(
     assert (again.digest, again.pretrained) == (first.digest, "plain")
     assert again.has_text_tower
     assert torch.equal(again.tower.mean, first.tower.mean)
+    assert first.tower.projection is not None
+    assert again.tower.projection is not None
+    assert torch.equal(again.tower.projection, first.tower.projection)
+    assert loaded == ["plain"]
     # weights are loaded when they are read; another tag has its own record
     assert torch.equal(again.tower.blocks[0].fc_weight, first.tower.blocks[0].fc_weight)
     assert _open("quick").digest != first.digest
