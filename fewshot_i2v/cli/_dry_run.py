@@ -53,9 +53,20 @@ def evaluation_lines(plan: Plan) -> list[str]:
             f"With until {config['until']:g} these are the episodes before the first look at the "
             f"intervals; there may be up to {config['max_episodes']:,} of each row."
         )
+    if plan.get("class_texts"):
+        notes.append(_note_on_texts(plan["class_texts"]))
     notes += _note_on_processes(cost)
     notes += plan["notes"]
     return [*align_columns(columns, _LEFT, WIDTH), "", *wrap_notes(notes)]
+
+
+def _note_on_texts(counts: Mapping[str, int]) -> str:
+    """How many texts the heads read in place of class names."""
+    return (
+        f"Heads that read class names read texts of {count_text(counts['classes'], 'class')} in "
+        f"their place: {count_text(counts['names'], 'name')} in each template, "
+        f"{count_text(counts['prompts'], 'complete prompt')}."
+    )
 
 
 def _generation(cost: Plan) -> str:

@@ -37,7 +37,7 @@ _LAYOUTS = {
     "limits": (_LIMITS,),
     "labels": (_ENCODER, _LIMITS),
     "evaluate": (
-        ("Methods", "", "adapter head start", "untuned tokens allow_seen"),
+        ("Methods", "", "adapter head start", "untuned tokens class_texts allow_seen"),
         ("Clips", "", "split root", "subset"),
         _ENCODER,
         (
@@ -64,7 +64,7 @@ _LAYOUTS = {
         _LIMITS,
     ),
     "fit": (
-        ("Methods", "", "adapter head start", "untuned tokens"),
+        ("Methods", "", "adapter head start", "untuned tokens class_texts"),
         _ENCODER,
         _VIDEO,
         (
@@ -215,6 +215,7 @@ _FORM_TYPES: dict[str, Any] = {
     "NUMBER[,NUMBER,NUMBER]": _per_channel,
     "SIZE": _size_text,
     "PATH": click.Path(),
+    "FILE": click.Path(),
 }
 _PLAIN_TYPES = {"int": click.INT, "float": click.FLOAT, "Path": click.Path()}
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from fewshot_i2v.config.base import CommonConfig, FinetuneConfig, ValueForm
+from fewshot_i2v.config.class_texts import ClassTextsKey
 from fewshot_i2v.config.episodes import (
     DEFAULTS_OF_LATER_KEYS,
     EpisodeConfig,
@@ -91,6 +92,12 @@ class RowSettings(EpisodeConfig):
         default="",
         description="BibTeX entries of the protocol that it follows, for `report --out NAME.bib`.",
     )
+    class_texts: ClassTextsKey = Field(
+        default=None,
+        description="Texts that heads read in place of class names: a YAML or JSON file (or a "
+        "mapping) with a text or a list of texts for each class; by default the class names of the "
+        "split.",
+    )
     allow_seen: bool = Field(
         default=False,
         description="Also evaluate what a starting point was trained or selected on.",
@@ -147,8 +154,12 @@ class RowConfig(RowSettings):
 
         A fresh start is left out, and so are keys of later versions at their defaults: older rows
         can be continued. Of another start the name is here, and its digest beside the identity.
+        Texts of classes are here themselves, whatever file they are from.
         """
         config = super().identity()
+        del config["class_texts"]
+        if self.class_texts is not None:
+            config["class_texts"] = self.class_texts.to_plain()
         if self.start != FRESH:
             config["start"] = start_name_of(self.start)
         for key, default in {**DEFAULTS_OF_LATER_KEYS, "frame_order": "natural"}.items():

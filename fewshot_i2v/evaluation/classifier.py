@@ -390,6 +390,8 @@ def _settings_of(model: ModelFile) -> dict[str, Any]:
     }
     if checkpoint.head is not None:
         settings["head"] = {"name": checkpoint.head.name, "options": dict(checkpoint.head.options)}
+    if "class_texts" in checkpoint.about:
+        settings["class_texts"] = checkpoint.about["class_texts"]
     if description.tuning:
         settings["tuning"] = dict(description.tuning)
     return settings

@@ -19,7 +19,9 @@ from fewshot_i2v.data.episodes.episode import Episode
 from fewshot_i2v.data.episodes.episode_file import EpisodeFile, read_episode_file
 from fewshot_i2v.data.episodes.factory import EpisodeSource, find_episode_file, make_sampler
 from fewshot_i2v.data.splits.split import Split
+from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.errors import ConfigError, EpisodeError
+from fewshot_i2v.evaluation.class_texts import embed_class_texts, take_texts_of_subset
 from fewshot_i2v.models.checkpoints.starting_point import StartingPoint, read_start
 from fewshot_i2v.models.cost import macs_per_clip
 from fewshot_i2v.models.heads.base.head import ClassTexts
@@ -95,7 +97,11 @@ class EvaluationContext(RunContext):
         if config.trials is not None:
             trials = read_episode_file(find_episode_file(config.trials))
             config = apply_trials(config, trials)
-        context = cls.open(config)
+        split = None
+        if config.class_texts is not None:  # checked before the encoder is read
+            split = load_split(config.split, root=config.root)
+            config = take_texts_of_subset(config, split)
+        context = cls.open(config, split)
         if trials is not None:
             trials.check_split(context.split)
         context.trials = trials
@@ -160,7 +166,7 @@ class EvaluationContext(RunContext):
     def class_text_embeddings(
         self, classes: Sequence[Sequence[str]], templates: Sequence[str]
     ) -> ClassTexts:
-        """Text embeddings of the class names of some episodes.
+        """Text embeddings of the classes of some episodes, by their names or texts of their own.
 
         Args:
             classes: names of the classes of each of E episodes, (E, way).
@@ -176,9 +182,8 @@ class EvaluationContext(RunContext):
                 for n in episode.classes
             }
             missing = sorted(class_names - embeddings.keys())
-            embeddings.update(
-                zip(missing, self.text_tower.embed_names(missing, templates), strict=True)
-            )
+            texts = self.config.class_texts
+            embeddings |= embed_class_texts(missing, templates, self.text_tower, texts)
         tower = self.encoder.tower
         stacked = torch.stack([torch.stack([embeddings[name] for name in row]) for row in classes])
         projection = None if tower.projection is None else tower.projection.float()

@@ -304,12 +304,12 @@ def dry_run(
         one_thread: measure small encoders with one thread, see `TimeEstimator`.
 
     Returns:
-        `config` (resolved), `first_episode` (the clips by name), `notes` (on how the rows would
-        run), and `cost`: clips to read, those whose files are missing, those to generate and the
-        seconds of that, and for each row its clips, seconds and memory, reckoned from short trials
-        on clips of noise, see `time_estimate`; likewise for one process per core, where that is
-        known. Reading the clips comes on top. With `until` it is that of the episodes before the
-        first look.
+        `config` (resolved), `first_episode` (the clips by name), `class_texts` (how many there are,
+        see `TextsByClass.counts`; None: none), `notes` (on how the rows would run), and `cost`:
+        clips to read, those whose files are missing, those to generate and the seconds of that, and
+        for each row its clips, seconds and memory, reckoned from short trials on clips of noise,
+        see `time_estimate`; likewise for one process per core, where that is known. Reading the
+        clips comes on top. With `until` it is that of the episodes before the first look.
 
     Raises:
         FewshotError: as `run`, also where the output folder holds another run.
@@ -343,10 +343,10 @@ def dry_run(
         "processes": estimate_processes(rows, count_cores()),
         "trials": estimator.trials(),
     }
-    resolved = config.model_dump(mode="json")
     return {
-        "config": resolved,
+        "config": config.model_dump(mode="json"),
         "first_episode": first_episode.to_dict(),
+        "class_texts": None if config.class_texts is None else config.class_texts.counts(),
         "notes": _notes_of(runners),
         "cost": cost,
     }

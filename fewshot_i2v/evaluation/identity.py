@@ -18,7 +18,12 @@ from fewshot_i2v.data.episodes.factory import find_episode_file
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.models.checkpoints.starting_point import StartingPoint
 from fewshot_i2v.models.factory import resolve_options
-from fewshot_i2v.runs.row_summary import INPUT_MISMATCH, TOY_ENCODER, TOY_ENCODER_ADVICE
+from fewshot_i2v.runs.row_summary import (
+    CLASS_TEXTS,
+    INPUT_MISMATCH,
+    TOY_ENCODER,
+    TOY_ENCODER_ADVICE,
+)
 from fewshot_i2v.utils.environment import device_name, git_commit, reader_versions
 from fewshot_i2v.version import __version__
 
@@ -117,6 +122,7 @@ def display_flags(
     notes = [
         registry.load_method("adapters", row.adapter.name).display_note,
         "" if order == "natural" else f"frames {order}",
+        "" if row.class_texts is None else CLASS_TEXTS,
         INPUT_MISMATCH if _input_mismatch(row, context, start) else "",
     ]
     flags: dict[str, Any] = {

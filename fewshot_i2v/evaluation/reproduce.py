@@ -26,9 +26,11 @@ from fewshot_i2v.runs.header import recorded_root
 from fewshot_i2v.utils import resources
 from fewshot_i2v.utils.yaml import dump_yaml, parse_yaml
 
-_FILE_KEYS = ("root", "trials", "partitions", "allow_seen", *KEPT_SETTINGS)
+_FILE_KEYS = ("root", "trials", "partitions", "allow_seen", "class_texts", *KEPT_SETTINGS)
 """Keys of a run, beside the identities of its rows, that a shipped configuration leaves out."""
-_ROW_KEYS = frozenset({"adapter", "start", "head", "shot", "tuning", "training_seed"})
+_ROW_KEYS = frozenset(
+    {"adapter", "start", "head", "shot", "tuning", "training_seed", "class_texts"}
+)
 Header = Mapping[str, Any]
 Plain = dict[str, Any]
 
@@ -115,10 +117,10 @@ def _gives_exactly(
 
 
 def method_of_row(header: Header) -> Plain:
-    """Returns encoder, video, adapter, start, head and tuning of a row, as configuration keys."""
+    """Returns encoder, video, adapter, start, head, texts and tuning of a row, as keys."""
     config = _merged_config([header], 1)
-    keys = ("encoder", "precision", "video", "adapter", "start", "head", "tuning", "recipes")
-    return {key: config[key] for key in keys if key in config}
+    names = "encoder precision video adapter start head class_texts tuning recipes"
+    return {key: config[key] for key in names.split() if key in config}
 
 
 def _group_by_tuning(headers: Sequence[Header]) -> list[list[Header]]:
@@ -163,6 +165,7 @@ def _merged_config(headers: Sequence[Header], episodes: int) -> Plain:
         encoder[key] = _full_path(encoder[key], facts.get("encoder", {}).get(key))
     tuning, recipes = _split_tunings(configs)
     seeds = _unique_values(c["training_seed"] for c in configs if "training_seed" in c)
+    texts = [c["class_texts"] for c in configs if "class_texts" in c]
     trials, root = facts.get("trials", {}).get("path"), recorded_root(facts)
     return {
         **({"citation": facts["citation"]} if "citation" in facts else {}),
@@ -177,6 +180,7 @@ def _merged_config(headers: Sequence[Header], episodes: int) -> Plain:
         "start": _start_values(headers),
         "head": _unique_values(_method_value(c["head"]) for c in configs),
         "shot": _unique_values(c["shot"] for c in configs),
+        **({"class_texts": texts[0]} if texts else {}),
         **({"training_seeds": seeds} if seeds else {}),
         "tuning": tuning,
         **({"recipes": recipes} if recipes else {}),
@@ -372,6 +376,8 @@ def _describe_row(row: Mapping[str, Any]) -> str:
         MethodSpec.model_validate(row["head"]).label,
         f"{row['shot']}-shot",
     ]
+    if "class_texts" in row:
+        labels.append("other class texts")
     if "training_seed" in row:
         labels.append(f"training seed {row['training_seed']}")
     return ", ".join(labels)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fewshot_i2v import registry
 from fewshot_i2v.config.base import FinetuneConfig
 from fewshot_i2v.config.evaluation import EvaluationConfig, RowConfig, RowSettings
 from fewshot_i2v.config.loading import load_run_config, nest_overrides
@@ -92,15 +93,18 @@ def load_config(
 def expand_rows(config: EvaluationConfig) -> list[RowConfig]:
     """Expand to a row per adapter, start, head, shot and training seed, first outermost.
 
-    With `untuned` a row of a trained start has one beside it that is not fine-tuned.
+    With `untuned` a row of a trained start has one beside it that is not fine-tuned. Only rows
+    whose heads read class names have texts of classes.
 
     Raises:
         UnknownNameError: for an adapter, head or starting point that does not exist.
-        UsageError: when starting points do not belong to the adapters.
+        UsageError: when starting points do not belong to the adapters, or no head reads the texts
+            of classes.
     """
     check_method_names("adapters", [*(spec.name for spec in config.adapter), *config.recipes])
     check_method_names("heads", [spec.name for spec in config.head])
     heads = [_with_tokens(head, config.tokens) for head in config.head]
+    readers = _readers_of_texts(config)
     locations = starts_by_adapter([spec.name for spec in config.adapter], config.start)
     row_keys = [
         RowKey(adapter, start, location, head, shot, seed, untuned)
@@ -113,7 +117,8 @@ def expand_rows(config: EvaluationConfig) -> list[RowConfig]:
     ]
     tunings = [resolve_tuning(config, key.adapter.name, key.start, key.shot) for key in row_keys]
     common_values = {
-        key: getattr(config, key) for key in RowSettings.model_fields if key != "tuning"
+        key: getattr(config, key)
+        for key in RowSettings.model_fields.keys() - {"tuning", "class_texts"}
     }
     return [
         RowConfig(
@@ -123,12 +128,28 @@ def expand_rows(config: EvaluationConfig) -> list[RowConfig]:
             head=row_key.head,
             shot=row_key.shot,
             tuning=UNTUNED if row_key.untuned else tuning,
+            class_texts=config.class_texts if row_key.head.name in readers else None,
             slug=slug,
             training_seed=row_key.seed,
         )
         for row_key, tuning, slug in zip(row_keys, tunings, row_slugs(row_keys), strict=True)
         if tuning.steps or not row_key.untuned  # else its tuned row has no steps either
     ]
+
+
+def _readers_of_texts(config: EvaluationConfig) -> set[str]:
+    """Names of the heads that read the texts of classes; none where there are no texts."""
+    if config.class_texts is None:
+        return set()  # no head is imported
+    names = {head.name for head in config.head}
+    readers = {n for n in names if registry.load_method("heads", n).uses_class_names}
+    if not readers:
+        raise ConfigError(
+            f"class_texts: got texts {config.class_texts}, and no head reads class names (heads: "
+            f"{', '.join(sorted(names))}); give one that does, such as --head text-prototype, or "
+            "leave class_texts out (--set class_texts=null where a file has it)"
+        )
+    return readers
 
 
 def _with_tokens(head: MethodSpec, tokens: str | None) -> MethodSpec:

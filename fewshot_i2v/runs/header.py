@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "an object": (
         (dict,),
         "identity.config.encoder identity.config.video identity.config.tuning "
-        "identity.config.adapter.options identity.config.head.options identity.start? "
+        "identity.config.adapter.options identity.config.head.options "
+        "identity.config.class_texts? identity.start? "
         "identity.trials? identity.text? identity.versions? marks? split? encoder? start? trials? "
         "identity.methods? identity.methods.adapter? identity.methods.adapter.options? "
         "identity.methods.head? identity.methods.head.options? settings? settings.limits?",
@@ -263,6 +265,9 @@ def _check_identity(path: Path, stored: Mapping[str, Any], requested: Mapping[st
     has_none = any(line.startswith('config.tuning.recipe: "none" in') for line in differing)
     advice = "; this run was tuned without a recipe: --recipe none" if has_none else ""
     advice += precision_advice(stored, differing)
+    if any(line.startswith("config.class_texts") for line in differing):
+        command = shlex.join(["fewshot-i2v", "config", "show", str(path.parent.parent)])
+        advice += f"; its texts of classes are in the configuration that `{command}` prints"
     if len(differing) > _MAX_DIFFERENCES:
         differing[_MAX_DIFFERENCES:] = [f"... and {len(differing) - _MAX_DIFFERENCES} more"]
     if differing:

@@ -47,7 +47,8 @@ def merge_repeated_frozen(
 def _setting_key(row: RowSummary) -> Hashable:
     methods = json.dumps(row.identity.get("methods"), sort_keys=True)
     episodes = tuple(sorted(row.accuracies.items()))
-    return table_key(row), row.head, row.shot, row.training_seed, methods, row.failed, episodes
+    head = row.head, row.class_texts
+    return table_key(row), head, row.shot, row.training_seed, methods, row.failed, episodes
 
 
 def _are_equal(tables: Sequence[PredictionTable], other_tables: Sequence[PredictionTable]) -> bool:

@@ -30,6 +30,8 @@ TOY_ENCODER_ADVICE = "--encoder ViT-B-16 --pretrained openai"
 """Flags of a usual encoder for real clips."""
 INPUT_MISMATCH = "read unlike its start"
 """Note of rows whose clips are read in another way than the starting point was trained with."""
+CLASS_TEXTS = "class texts"
+"""Note of rows whose heads read texts of the user in place of the class names."""
 _BASELINE_ADAPTER = "frozen"
 UNTUNED_NOTE = "untuned"
 """Names a row without steps beside rows that are tuned."""
@@ -198,6 +200,12 @@ class RowSummary:
         """The configuration of its identity."""
         config: Mapping[str, Any] = self.identity["config"]
         return config
+
+    @property
+    def class_texts(self) -> str:
+        """Texts of the user that its head read in place of class names, as JSON; "" for none."""
+        texts = self.config.get("class_texts") if self.header else None
+        return "" if texts is None else json.dumps(texts, sort_keys=True)
 
     @property
     def names(self) -> tuple[object, ...]:
@@ -372,14 +380,18 @@ def check_duplicate_seeds(rows: Iterable[RowSummary]) -> None:
             )
 
 
+def _setting_of(row: RowSummary) -> tuple[object, ...]:
+    return row.head, row.class_texts, row.shot
+
+
 def baseline_of(row: RowSummary, rows: Sequence[RowSummary]) -> RowSummary | None:
-    """The row of the frozen encoder with the same head and shot and some of the same episodes.
+    """The row of the frozen encoder with the same head, texts, shot and some of the same episodes.
 
     A row of the frozen encoder is its own baseline.
     """
     for candidate in rows:
-        same_setting = (candidate.head, candidate.shot) == (row.head, row.shot)
-        if candidate.is_frozen and same_setting and row.accuracies.keys() & candidate.accuracies:
+        is_same = _setting_of(candidate) == _setting_of(row)
+        if candidate.is_frozen and is_same and row.accuracies.keys() & candidate.accuracies:
             return candidate
     return None
 

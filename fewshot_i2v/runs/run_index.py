@@ -15,7 +15,7 @@ from fewshot_i2v.runs.stopping_record import StoppingRecord
 from fewshot_i2v.utils.text_table import count_text
 
 # Rows that differ in anything else do not belong in one table.
-_ROW_CONFIG_KEYS = ("adapter", "start", "head", "shot", "tuning", "training_seed")
+_ROW_CONFIG_KEYS = ("adapter", "start", "head", "shot", "tuning", "training_seed", "class_texts")
 _PRECISION_TEXTS = {"bf16": ", bf16", "mixed": ", mixed precision"}
 
 

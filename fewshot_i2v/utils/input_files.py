@@ -138,7 +138,11 @@ def count_json_values(text: bytes | str) -> int:
     return sum(map(data.count, (b",", b"[", b"{")))
 
 
-def parse_json(data: bytes | str, parse_constant: Callable[[str], object] | None = None) -> Any:  # noqa: ANN401 - whatever it holds
+def parse_json(
+    data: bytes | str,
+    parse_constant: Callable[[str], object] | None = None,
+    object_pairs_hook: Callable[[list[tuple[str, Any]]], object] | None = None,
+) -> Any:  # noqa: ANN401 - whatever it holds
     """Parse JSON as `json.loads` does, but never use much more memory than its text.
 
     Raises:
@@ -147,7 +151,7 @@ def parse_json(data: bytes | str, parse_constant: Callable[[str], object] | None
     if count_json_values(data) > MAX_JSON_VALUES:
         raise ValueError(f"has more than {MAX_JSON_VALUES} values, the most that is read")
     try:
-        return json.loads(data, parse_constant=parse_constant)
+        return json.loads(data, parse_constant=parse_constant, object_pairs_hook=object_pairs_hook)
     except RecursionError as error:
         raise ValueError("is nested too deep") from error
 

@@ -34,6 +34,27 @@ def test_the_output_is_the_same_configuration(invoke: Invoke, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
+@pytest.mark.parametrize("of_file", [True, False])
+def test_texts_of_classes_are_shown_as_they_were_given(
+    invoke: Invoke, tmp_path: Path, form: list[str], *, of_file: bool
+) -> None:
+    file, run, again = (tmp_path / name for name in ("texts.json", "run.yaml", "again.yaml"))
+    file.write_text('{"moves-up": "rises"}', encoding="utf-8")
+    texts = "texts.json" if of_file else "{moves-up: rises}"
+    run.write_text(f"split: motions\nhead: tip\nclass_texts: {texts}\n", encoding="utf-8")
+    result = invoke("config", "show", str(run), *form)
+    assert result.exit_code == 0, result.output
+    again.write_text(result.stdout, encoding="utf-8")
+    shown, expected = load_config(str(again)), load_config(str(run))
+    assert shown.class_texts == expected.class_texts
+    assert shown.class_texts is not None
+    assert shown.class_texts.file == (file if of_file else None)
+    if not form:
+        origin = str(file) if of_file else "of 1 class"
+        assert f"# class_texts {origin}: from {run}" in result.stdout.splitlines()
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
 @pytest.mark.parametrize("name", ["quickstart", "motions-tuned", "motions-starts"])
 def test_rows_keep_their_recipes_when_the_output_is_read_again(
     invoke: Invoke, tmp_path: Path, name: str, form: list[str]

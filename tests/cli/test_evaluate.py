@@ -39,6 +39,23 @@ def test_every_flag_sets_an_existing_key_and_all_but_a_few_keys_have_one() -> No
     }
 
 
+def test_texts_of_classes_are_read_from_the_file_of_the_flag(
+    evaluation: FakeEvaluation, invoke: Invoke, tmp_path: Path
+) -> None:
+    file = tmp_path / "texts.yaml"
+    file.write_text("moves-up: [rises, goes up]\n", encoding="utf-8")
+    result = invoke("evaluate", "--head", "tip", "--class-texts", str(file), "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert evaluation.config is not None
+    texts = evaluation.config.class_texts
+    assert texts is not None
+    assert texts.by_class["moves-up"].names == ("rises", "goes up")
+    assert f"class_texts {file}" in " ".join(result.stderr.split())
+    refused = invoke("evaluate", "--head", "linear", "--class-texts", str(file))
+    assert refused.exit_code == 2
+    assert f"class_texts: got texts {file}, and no head reads class names" in refused.stderr
+
+
 def test_the_words_of_a_flag_are_those_of_the_configuration() -> None:
     choices = {flag.key: flag.type.choices for flag in FLAGS if isinstance(flag.type, click.Choice)}
     assert choices["video.policy"] == ("segment-center", "uniform", "dense")

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from fewshot_i2v.config.evaluation import EvaluationConfig
 from fewshot_i2v.config.start_names import shipped_starts_folder
 from fewshot_i2v.data.episodes.episode_file import make_episode_file, write_episode_file
+from fewshot_i2v.data.splits.split_file import load_split
 from fewshot_i2v.evaluation import evaluate
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.reproduce import continuation_commands, reproduction_recipes
@@ -56,6 +57,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
 }
 """Keys that need others, and the keys whose values need the shipped encoder and split."""
 WITH_FILES = {
+    "class_texts",
     "disjoint_groups",
     "split",
     "root",
@@ -183,6 +185,17 @@ def test_a_shipped_configuration_with_a_file_does_not_go_on_by_its_name(tmp_path
     config = _quickstart(tmp_path, trials=str(trials))
     assert len(continuation_commands(tmp_path, _headers(config), [])) == 2
     assert _assert_goes_on(config)["trials"] == str(trials)
+
+
+def test_texts_of_classes_go_on_without_their_file(tmp_path: Path) -> None:
+    texts = {name: f"it {name}" for name in load_split("motions").classes("novel")}
+    file = tmp_path / "texts.json"
+    file.write_text(json.dumps(texts), encoding="utf-8")
+    heads = {"head": ["tip", "prototype"], "adapter": "frozen"}
+    config = _quickstart(tmp_path, class_texts=str(file), **heads)
+    file.unlink()
+    assert _assert_goes_on(config)["class_texts"] == {name: [text] for name, text in texts.items()}
+    assert len(continuation_commands(tmp_path, _headers(config), [])) == 2
 
 
 @pytest.mark.parametrize("given", [{"at_once": 2}, {"device": "cpu"}, {"max_failed": 1}])

@@ -46,6 +46,10 @@ EXACT: list[dict[str, Any]] = [
     {"way": "5-10", "shot": ["1-5"], "uneven_shots": True, "frame_order": "shuffled"},
     {"adapter": ["frozen", "aim"], "start": "demo-motions", "shot": [1, 5], "untuned": True},
     {"head": ['text-prototype:templates=["a video of {}, here"]']},
+    {
+        "head": ["tip", "prototype"],
+        "class_texts": {"moves-up": ["rises", "goes up"], "moves-down": {"prompts": "It falls."}},
+    },
 ]
 
 

@@ -9,6 +9,7 @@ from shlex import quote
 from typing import Any
 
 from fewshot_i2v.config.base import EncoderConfig
+from fewshot_i2v.config.class_texts import read_class_texts
 from fewshot_i2v.config.file_names import parse_pretrained
 from fewshot_i2v.evaluation.deployment.onnx_model import describe_frames
 from fewshot_i2v.evaluation.fitting.description import compared_model
@@ -93,6 +94,16 @@ def _data_lines(description: ModelDescription) -> Iterator[str]:
     changed = "; classes or clips were updated since" if "fitted_on" in description.card else ""
     source = _cell(str(description.checkpoint.about.get("source", "unknown")))
     yield f"Source: {source}{changed}."
+    texts = read_class_texts(description.checkpoint.about.get("class_texts"))
+    if texts is not None:
+        yield ""
+        yield "In place of the class names the head reads these texts. It puts them into its"
+        yield "templates, but uses prompts as they are:"
+        yield ""
+        for name, of_class in texts.by_class.items():
+            kinds = (("", of_class.names), ("prompts: ", of_class.prompts))
+            shown = [kind + "; ".join(map(_cell, some)) for kind, some in kinds if some]
+            yield f"* {_cell(name)}: {', '.join(shown)}"
 
 
 def _expectation_lines(description: ModelDescription) -> Iterator[str]:

@@ -39,7 +39,7 @@ AUTO_ADAPTERS = (FROZEN, "st-adapter", "aim")
 _KEYS = frozenset(
     {"adapter", "head", "start", "tokens", "untuned", "tuning", "recipes", "encoder", "video"}
     | {"limits", "precision", "device", "deterministic", "workers", "cache", "cache_limit"}
-    | {"feature_cache", "verify", "seed", "allow_seen", "at_once", "compile"}
+    | {"class_texts", "feature_cache", "verify", "seed", "allow_seen", "at_once", "compile"}
 )
 """Keys of an evaluation that a fit takes."""
 

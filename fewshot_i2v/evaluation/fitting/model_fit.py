@@ -179,7 +179,9 @@ def _fit_chosen(tried: TriedMethods, reject: float) -> ModelFile:
         support = cache.gather([episode.support_clips])
     else:
         support = encode_support(runner, encoder, head, [episode])
-    about = {"source": job.clips.split.name}
+    about: dict[str, Any] = {"source": job.clips.split.name}
+    if runner.row.class_texts is not None:
+        about["class_texts"] = runner.row.class_texts.to_plain()
     metadata, tensors = checkpoint_content(
         context.encoder,
         runner.row.adapter.name,

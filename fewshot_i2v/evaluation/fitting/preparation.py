@@ -9,6 +9,7 @@ from typing import Any
 from fewshot_i2v.config.evaluation import RowConfig
 from fewshot_i2v.data.splits.builder.labelled_clips import LabelledClips
 from fewshot_i2v.errors import HeadError, UsageError
+from fewshot_i2v.evaluation.class_texts import take_texts_of_subset
 from fewshot_i2v.evaluation.context import EvaluationContext
 from fewshot_i2v.evaluation.fitting.candidates import load_fit_config, rows_to_try
 from fewshot_i2v.evaluation.fitting.job import FitJob, plan_episodes, read_clips
@@ -37,8 +38,9 @@ def prepare_fit(
         labelled.split.name, overrides, None if like is None else Path(like)
     )
     config = resolve_precision(config, resolve_device(config.device))
-    rows = rows_to_try(config, has_auto_heads=has_auto_heads)
     config = config.model_copy(update={"subset": labelled.subset})
+    config = take_texts_of_subset(config, labelled.split)
+    rows = rows_to_try(config, has_auto_heads=has_auto_heads)
     context = EvaluationContext.open(config, labelled.split)
     if is_shared:
         context.disk.wait_when_away(has_clips=True)  # they were listed

@@ -186,6 +186,7 @@ def _nearest_baselines(
         ]
     keys: tuple[Callable[[RecordedRow], Hashable], ...] = (
         lambda candidate: candidate.summary.head,
+        lambda candidate: candidate.summary.class_texts,
         lambda candidate: (
             candidate.summary.adapter,
             candidate.summary.start,

@@ -21,7 +21,7 @@ from fewshot_i2v.statistics.verdicts import DifferenceTest, decide_verdicts
 VerdictText = Literal["beats", "is worse than", "cannot be told apart from"]
 _VERDICT_TEXTS: tuple[VerdictText, ...] = ("cannot be told apart from", "beats", "is worse than")
 _POWER = 0.8
-_COMPARED_KEYS = {"adapter", "start", "head", "shot", "tuning", "training_seed"}
+_COMPARED_KEYS = {"adapter", "start", "head", "shot", "tuning", "training_seed", "class_texts"}
 _NUMERIC_KEYS = {"deterministic", "compile"}
 _SAMPLING_KEYS = {
     "seed", "way", "query", "sampling", "disjoint_groups", "uneven_shots", "draws", "trials",

@@ -14,6 +14,7 @@ from fewshot_i2v.report.tables.interval_text import (
 )
 from fewshot_i2v.runs.row_names import adapter_name
 from fewshot_i2v.runs.row_summary import (
+    CLASS_TEXTS,
     INPUT_MISMATCH,
     TOY_ENCODER,
     TOY_ENCODER_ADVICE,
@@ -175,6 +176,11 @@ def table_legend(
     lines += [*repeat_notes(rows), *seed_notes(rows), *start_notes(rows), *tuning_notes(rows)]
     if any(row.uses_names for row in rows):
         lines.append(f"names: rows with read were {READ_NAMES_NOTE}")
+    if any(CLASS_TEXTS in row.note for row in rows):
+        lines.append(
+            f"{CLASS_TEXTS}: the head read texts of the user in place of the class names; run.json "
+            "has them."
+        )
     if any(row.toy_encoder for row in rows):
         lines.insert(0, f"{TOY_ENCODER_NOTE} Add {TOY_ENCODER_ADVICE}.")
     failed = sum(row.failed for row in rows)

@@ -39,9 +39,10 @@ class TextOptions(HeadOptions):
     """Options of a head that reads class names.
 
     Attributes:
-        templates: one or several prompts with one {} each, where the class name goes; the
-            embeddings of a class are averaged over them. Words of the data's own, such as
-            "a video of a person doing {}", can help or hurt: they are part of the result.
+        templates: one or several prompts with one {} each, where the class name goes, or its text
+            of `class_texts`; the embeddings of a class are averaged over them. Words of the data's
+            own, such as "a video of a person doing {}", can help or hurt: they are part of the
+            result.
     """
 
     templates: Templates = ("a video of {}",)
