@@ -122,6 +122,8 @@ def _temperature(logit_scale: Tensor | None, origin: str) -> float:
 
 
 _TOKENIZER = "CLIP byte pairs, lower case"
+_BATCH = 256
+"""Prompts of a class that are embedded at once; a language model may have written hundreds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,24 +166,46 @@ class TextTower:
             raise EncoderError("expected at least one class name and at least one template")
         for problem in filter(None, map(template_problem, templates)):
             raise EncoderError(problem)
-        embeddings = []
-        for name in names:
-            words = name.replace("_", " ")
-            token_ids = [self._token_ids(template.replace("{}", words)) for template in templates]
-            # one name at a time: rounding would depend on the size of the batch
-            with torch.no_grad():
-                vectors = functional.normalize(self._model(torch.tensor(token_ids)).float(), dim=-1)
-            embeddings.append(functional.normalize(vectors.mean(0), dim=-1))
-        return torch.stack(embeddings)
+        spoken = [name.replace("_", " ") for name in names]
+        # one name at a time: rounding would depend on the size of the batch
+        return torch.stack(
+            [self.embed_prompts([t.replace("{}", words) for t in templates]) for words in spoken]
+        )
+
+    def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Embed a class by several prompts: their unit embeddings are averaged.
+
+        Args:
+            prompts: at least one, used as they are.
+
+        Returns:
+            (J,), float32, on the CPU, of length one.
+
+        Raises:
+            EncoderError: when a prompt is longer than the tower can read.
+        """
+        token_ids = torch.tensor([self._token_ids(prompt) for prompt in prompts])
+        with torch.no_grad():
+            parts = torch.split(token_ids, _BATCH)
+            vectors = torch.cat([self._model(part).float() for part in parts])
+        return functional.normalize(functional.normalize(vectors, dim=-1).mean(0), dim=-1)
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a prompt, without those of start and end."""
+        return self.context_length - len(self._boundary_tokens)
+
+    def count_tokens(self, prompt: str) -> int:
+        """Number of tokens of a prompt, without those of start and end."""
+        return len(self._tokenize(prompt))
 
     def _token_ids(self, prompt: str) -> list[int]:
         """Return the token ids of a prompt between start and end, padded with zeros."""
         tokens = self._tokenize(prompt)
-        if len(tokens) + 2 > self.context_length:
+        if len(tokens) > self.max_tokens:
             raise EncoderError(
                 f"the text {prompt!r} has {len(tokens)} tokens; this text tower reads at most "
-                f"{self.context_length - 2}. Shorten the class name or the template: nothing is "
-                "cut off"
+                f"{self.max_tokens}. Shorten the class name or the template: nothing is cut off"
             )
         start, end = self._boundary_tokens
         ids = [start, *tokens, end]

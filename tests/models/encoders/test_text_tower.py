@@ -19,7 +19,7 @@ from torch.nn import functional
 from fewshot_i2v import registry
 from fewshot_i2v.data.synthetic import generate
 from fewshot_i2v.errors import EncoderError, UnknownNameError
-from fewshot_i2v.models.encoders import loading
+from fewshot_i2v.models.encoders import loading, text_tower
 from fewshot_i2v.models.encoders.architectures import open_clip_architecture
 from fewshot_i2v.models.encoders.loading import load_encoder
 from fewshot_i2v.models.encoders.text_tower import TextTower, load_text_tower, template_problem
@@ -116,6 +116,25 @@ def test_a_name_is_embedded_alike_whatever_stands_beside_it(
     assert torch.equal(together, torch.stack(alone))
     spoken = tower.embed_names(["waving hand"], TEMPLATES)[0]
     assert torch.equal(spoken, together[0])
+
+
+def test_a_class_of_many_prompts_is_embedded_in_parts(
+    model: open_clip.CLIP, architecture: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower = load_text_tower("x", pretrained=checkpoint, architecture=architecture)
+    prompts = ["A_hand waves.", "It runs", "Sitting down, slowly", "up", "down"]
+    sizes: list[int] = []
+    handle = tower._model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    together = tower.embed_prompts(prompts)
+    monkeypatch.setattr(text_tower, "_BATCH", 2)
+    torch.testing.assert_close(tower.embed_prompts(prompts), together, atol=1e-6, rtol=1e-5)
+    handle.remove()
+    assert sizes == [5, 2, 2, 1]
+    tokens = open_clip.SimpleTokenizer(context_length=TEXT["context_length"])(prompts)
+    with torch.no_grad():
+        mean = model.encode_text(tokens, normalize=True).mean(0)
+    torch.testing.assert_close(together, functional.normalize(mean, dim=-1), atol=1e-6, rtol=1e-5)
+    assert [tower.count_tokens(prompt) for prompt in prompts[-2:]] == [1, 1]
 
 
 def test_the_tokenizer_is_read_once_and_remembers_no_text(
