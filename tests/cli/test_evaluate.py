@@ -35,7 +35,7 @@ def test_every_flag_sets_an_existing_key_and_all_but_a_few_keys_have_one() -> No
     assert flagged <= keys.keys()
     assert keys.keys() - flagged == {
         *("name", "source", "recipes", "tuning.batch", "tuning.crop_scale", "video.backend"),
-        "tuning.label_smoothing",
+        *("tuning.label_smoothing", "citation"),
     }
 
 

@@ -25,6 +25,8 @@ from fewshot_i2v.utils.yaml import parse_yaml
 from tests.tiny import tiny_folder, tiny_run
 
 VALUES: dict[str, Any] = {
+    "citation": "@misc{other,\n  author = {Other, A.},\n  title = {Another},\n  year = {2020},\n"
+    "  url = {https://example.org}\n}",
     **{"name": "other", "source": "a paper", "seed": 3, "output": None, "verify": True},
     **{"encoder.image_size": 48, "encoder.mean": 0.4, "encoder.std": 0.3},
     **{"video.frames": 2, "video.policy": "uniform", "video.crop": 0.9, "video.backend": "decord"},
